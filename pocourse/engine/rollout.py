@@ -1,0 +1,90 @@
+"""Collecting experience: a policy meets a world, step by step, and leaves a batch [time, seed, env]."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pocourse.worlds import sample_action
+
+
+class World(Protocol):
+    """What a batched world offers; ``CartPole`` is one. Nothing in it draws random numbers."""
+
+    obs_dim: int
+    num_actions: int
+    reset_dim: int
+
+    def reset(self, uniform: Tensor) -> Any: ...
+    def observe(self, state: Any) -> Tensor: ...
+    def step(self, state: Any, action: Tensor) -> tuple[Any, Tensor, Tensor, Tensor]: ...
+    def restart(self, state: Any, done: Tensor, uniform: Tensor) -> Any: ...
+
+
+class Batch(NamedTuple):
+    """Experience, every field [time, seed, env, ...].
+
+    ``next_obs`` is what the step led to *before* any restart, so a time limit can be bootstrapped.
+    ``finished_return`` holds the undiscounted return of an episode where it ended, zero elsewhere.
+    """
+
+    obs: Float[Tensor, "time seed env obs"]
+    action: Int[Tensor, "time seed env"]
+    logp: Float[Tensor, "time seed env"]
+    reward: Float[Tensor, "time seed env"]
+    next_obs: Float[Tensor, "time seed env obs"]
+    terminated: Bool[Tensor, "time seed env"]
+    truncated: Bool[Tensor, "time seed env"]
+    finished_return: Float[Tensor, "time seed env"]
+
+
+class Running(NamedTuple):
+    """Where the episodes stand between two batches."""
+
+    world_state: Any
+    episode_return: Float[Tensor, "seed env"]
+
+
+def start(world: World, uniform: Float[Tensor, "seed env reset"]) -> Running:
+    """Begin an episode in every env."""
+    return Running(world.reset(uniform), torch.zeros_like(uniform[..., 0]))
+
+
+@torch.no_grad()
+def collect(
+    world: World,
+    running: Running,
+    logits_of: Callable[[Float[Tensor, "seed env obs"]], Float[Tensor, "seed env action"]],
+    *,
+    action_uniform: Float[Tensor, "time seed env"],
+    reset_uniform: Float[Tensor, "time seed env reset"],
+) -> tuple[Batch, Running]:
+    """Take one step per row of ``action_uniform`` in every env of every seed.
+
+    The function is deterministic: its random numbers are handed in. It never waits for the host.
+    """
+    state, episode_return = running
+    rows = []
+    for action_u, reset_u in zip(action_uniform, reset_uniform, strict=True):
+        obs = world.observe(state)
+        logits = logits_of(obs)
+        action = sample_action(logits.softmax(-1), action_u)
+        led_to, reward, terminated, truncated = world.step(state, action)
+        done = terminated | truncated
+        episode_return = episode_return + reward
+        finished_return = episode_return * done
+        rows.append((obs, action, logits, reward, world.observe(led_to), terminated, truncated, finished_return))
+        episode_return = episode_return - finished_return
+        state = world.restart(led_to, done, reset_u)
+    obs, action, logits, *rest = (torch.stack(column) for column in zip(*rows, strict=True))
+    logp = log_prob(logits, action)
+    return Batch(obs, action, logp, *rest), Running(state, episode_return)
+
+
+def log_prob(
+    logits: Float[Tensor, "*batch action"], action: Int[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """log pi(action) of the categorical distribution with these logits."""
+    return logits.gather(-1, action.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
