@@ -58,17 +58,17 @@ def on_policy(
             "Choose one of its divisors, such as 4."
         )
     methods, size = len(losses), num_envs * num_steps
-    parameters = _per_method(agent.init(streams), methods).requires_grad_()
+    parameters = per_method(agent.init(streams), methods).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=learning_rate, eps=1e-5, fused=True)
-    running = start(world, _per_method(streams.uniform(num_envs, world.reset_dim), methods))
+    running = start(world, per_method(streams.uniform(num_envs, world.reset_dim), methods))
     alive = torch.ones(len(parameters), dtype=torch.bool, device=parameters.device)
 
     for update in range(num_updates):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (1 - update / num_updates)
         last_good = parameters.detach().clone()
-        action_uniform = _per_method(streams.uniform(num_steps, num_envs), methods).transpose(0, 1)
-        reset_uniform = _per_method(streams.uniform(num_steps, num_envs, world.reset_dim), methods).transpose(0, 1)
+        action_uniform = per_method(streams.uniform(num_steps, num_envs), methods).transpose(0, 1)
+        reset_uniform = per_method(streams.uniform(num_steps, num_envs, world.reset_dim), methods).transpose(0, 1)
         orders = streams.permutations(num_epochs, size).repeat(1, methods, 1)
         with _check.values_unread():
             batch, running = collect(
@@ -154,7 +154,7 @@ def improve(
             logits = agent.logits(parameters, mini["obs"])
             logp = log_prob(logits, mini["action"])
             advantage = normalise(mini["advantage"])
-            policy_loss = _each_method(losses, logp, mini["logp_old"], advantage)
+            policy_loss = each_method(losses, logp, mini["logp_old"], advantage)
             value_loss = 0.5 * (agent.value(parameters, mini["obs"]) - mini["value_target"]) ** 2
             entropy = -(logits.log_softmax(-1) * logits.softmax(-1)).sum(-1)
             loss = policy_loss + value_coef * value_loss - entropy_coef * entropy
@@ -197,12 +197,12 @@ def episode_metrics(batch: Batch) -> dict[str, Tensor]:
     return {"return_sum": batch.finished_return.sum((0, 2)), "episodes": done.sum((0, 2))}
 
 
-def _each_method(losses: list[Loss], logp: Tensor, logp_old: Tensor, advantage: Tensor) -> Tensor:
+def each_method(losses: list[Loss], logp: Tensor, logp_old: Tensor, advantage: Tensor) -> Tensor:
     """Each method's loss on its own share of the leading axis, which holds method after method."""
     parts = (x.chunk(len(losses)) for x in (logp, logp_old, advantage))
     return torch.cat([loss(*mine) for loss, *mine in zip(losses, *parts, strict=True)])
 
 
-def _per_method(x: Tensor, methods: int) -> Tensor:
+def per_method(x: Tensor, methods: int) -> Tensor:
     """Repeat a [seed, ...] tensor for every method."""
     return x.repeat(methods, *[1] * (x.ndim - 1))

@@ -1,0 +1,160 @@
+"""How figures look: one style, an opaque light card, lines told apart by colour, dash and a label of their own."""
+
+import base64
+import contextlib
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pocourse.lesson.bands import bootstrap_band, interquartile_mean
+
+CARD, INK, FAINT = "#fdfcf9", "#22252a", "#8a8f98"
+LIMIT = "#a3231f"
+# Colours of Okabe and Ito, told apart by the common colour blindnesses, and a dash for each, for print in grey.
+LINES = (
+    {"color": "#6b6f76", "linestyle": (0, (1, 1.4))},
+    {"color": "#d55e00", "linestyle": (0, (5, 1.6))},
+    {"color": "#009e73", "linestyle": (0, (6, 1.5, 1, 1.5))},
+    {"color": "#0072b2", "linestyle": "-"},
+    {"color": "#aa4499", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+    {"color": "#b58900", "linestyle": (0, (9, 2))},
+)
+WIDTH, DPI = 8.6, 115
+
+_STYLE = {
+    "figure.facecolor": CARD,
+    "savefig.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelsize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e7e5df",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "text.color": INK,
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "lines.linewidth": 2.0,
+    "legend.frameon": False,
+    "figure.dpi": DPI,
+}
+
+
+@contextlib.contextmanager
+def style():
+    """The course's look, for the figures made inside the ``with`` block."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def panels(columns: int = 2, rows: int = 1, *, height: float = 3.3, **options) -> tuple[Figure, np.ndarray]:
+    """An empty figure, as wide as a notebook cell, with its axes as an array [rows, columns].
+
+    It belongs to no pyplot state, so nothing is drawn twice and nothing needs to be closed.
+    Call it, and draw, inside ``style()``.
+    """
+    figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def band(
+    axes: Axes, x: np.ndarray, values: np.ndarray, *, line: dict, resamples: int = 1000, faint: bool = False
+) -> np.ndarray:
+    """Draw seeds as an interquartile mean with its 95% bootstrap band, and return the mean.
+
+    Shapes: x [point], values [point, seed] -> [point]. ``faint`` draws the band alone, as a backdrop.
+    Raises: ValueError for fewer than 8 seeds: no curve of the course is a single run, nor three.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or len(x) != len(values) or values.shape[1] < 8:
+        raise ValueError(
+            f"expected values as [point, seed] with {len(x)} points and at least 8 seeds; got {list(values.shape)}. "
+            "Train more seeds: they are a batch axis and cost little."
+        )
+    mean = interquartile_mean(values, axis=1)
+    low, high = bootstrap_band(values, axis=1, resamples=resamples)
+    axes.fill_between(x, low, high, color=line["color"], alpha=0.10 if faint else 0.20, linewidth=0)
+    if not faint:
+        axes.plot(x, mean, **line)
+    return mean
+
+
+def label_lines(
+    axes: Axes, ends: Sequence[tuple[float, str, str]], *, x: float = 1.015, size: float = 9.5, gap: float = 0.075
+) -> None:
+    """Write each line's name beside its right end, pushed apart where they would overlap.
+
+    ``ends`` holds (y in data coordinates, text, colour). Call it when the axes' limits are final.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [float(np.clip(to_axes.transform((axes.get_xlim()[1], y))[1], 0.02, 0.98)) for y, _, _ in ends]
+    order = np.argsort(heights, kind="stable")
+    places = np.array([heights[i] for i in order])
+    for _ in range(200):  # push neighbours apart until they are
+        overlaps = gap - np.diff(places)
+        if not (overlaps > 1e-4).any():
+            break
+        shift = np.maximum(overlaps, 0) / 2
+        places[:-1] -= shift
+        places[1:] += shift
+        places += max(0, 0.02 - places[0]) - max(0, places[-1] - 0.98)
+    for place, index in zip(places, order, strict=True):
+        _, text, color = ends[index]
+        axes.text(x, place, text, color=color, transform=axes.transAxes, va="center", ha="left", fontsize=size)
+
+
+def limit_line(axes: Axes, y: float, text: str, *, at: float = 0.02) -> None:
+    """A thin red line with its meaning written on it: a bound, a target."""
+    axes.axhline(y, color=LIMIT, linewidth=1.1, zorder=1.5)
+    note = axes.text(
+        at, y, text, color=LIMIT, fontsize=8.8, va="bottom", ha="left", transform=axes.get_yaxis_transform()
+    )
+    note.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=CARD)])
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG that is the same for the same figure and matplotlib."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def bundle(figure: Figure, alt: str) -> tuple[dict, dict]:
+    """A notebook output, data and metadata, of the figure with its alternative text.
+
+    Raises: ValueError for an alt text that could not describe a figure.
+    """
+    if not isinstance(alt, str) or len(alt) < 30:
+        raise ValueError(
+            f"expected alt as a description of the figure in at least 30 characters; got {alt!r}. "
+            "Say what is drawn and what there is to see, for a reader who cannot look at it."
+        )
+    data = {"image/png": base64.b64encode(png(figure)).decode(), "text/plain": alt}
+    return data, {"image/png": {"alt": alt}}
+
+
+def show(figure: Figure, *, alt: str) -> None:
+    """Show a figure in a notebook, with its alternative text stored in the output."""
+    from IPython.display import display
+
+    data, metadata = bundle(figure, alt)
+    display(data, metadata=metadata, raw=True)
+

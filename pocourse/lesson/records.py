@@ -1,0 +1,267 @@
+"""Records: what a training run leaves behind, whole or interrupted.
+
+A record is two files: ``NAME.csv`` with every seed's curves, and ``NAME.json`` with everything
+needed to judge them: configuration, versions, hardware, wall time, peak memory, and a summary.
+It is written every few seconds while the run goes on, each time to a new file that then takes
+the old one's place, so a run that is stopped or killed keeps what was finished.
+"""
+
+import csv
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pocourse import __version__
+from pocourse.lesson.bands import bootstrap_band, interquartile_mean
+
+MAX_POINTS = 128
+CURVES = ("return", "ratio_deviation", "kl", "entropy", "value_loss")
+
+
+class Record:
+    """The curves of one comparison, [point, method, seed], and what is known about the run.
+
+    ``add`` takes one metrics record of the engine; nothing is read from the device before ``curves``
+    or ``save`` is called.
+    """
+
+    def __init__(
+        self,
+        chapter: str,
+        name: str,
+        *,
+        profile: str,
+        methods: Sequence[str],
+        seeds: Sequence[int],
+        steps_per_update: int,
+        num_updates: int,
+        configuration: dict,
+        made_by: str,
+        return_window: int = 5,
+    ):
+        self.chapter, self.name, self.profile, self.made_by = chapter, name, profile, made_by
+        self.methods, self.seeds = list(methods), list(seeds)
+        self.steps_per_update, self.num_updates, self.return_window = steps_per_update, num_updates, return_window
+        self.configuration = configuration
+        self.status, self.wall_time_s = "running", 0.0
+        self._metrics: dict[str, list] = {}
+        self._started = time.perf_counter()
+
+    def add(self, metrics: dict[str, torch.Tensor]) -> None:
+        """Keep one update's metrics, each [method, seed]."""
+        for key, value in metrics.items():
+            self._metrics.setdefault(key, []).append(value)
+        self.wall_time_s = time.perf_counter() - self._started
+
+    @property
+    def updates(self) -> int:
+        """How many updates are finished."""
+        return len(self._metrics.get("return_sum", ()))
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Environment steps of one seed at every point of the curves."""
+        return (self._points() + 1) * self.steps_per_update
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Every curve as [point, method, seed], at most MAX_POINTS points.
+
+        The return at a point is the mean over the episodes that ended in the last ``return_window`` updates.
+        """
+        stacked = {key: torch.stack(value).double().cpu().numpy() for key, value in self._metrics.items()}
+        total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
+        points = self._points()
+        return {key: stacked[key][points] for key in CURVES}
+
+    def largest_deviation(self) -> np.ndarray:
+        """The largest minibatch mean of |r - 1| of the whole run, [method, seed]."""
+        return torch.stack(self._metrics["ratio_deviation"]).amax(0).double().cpu().numpy()
+
+    def summary(self) -> dict[str, dict]:
+        """For each method: final return and largest |r - 1|, per seed, as interquartile mean and 95% band."""
+        final, largest = self.curves()["return"][-1], self.largest_deviation()
+        alive = torch.stack(self._metrics["alive"]).cpu().numpy()
+        return {
+            method: {
+                "final_return": _statistics(final[index]),
+                "largest_ratio_deviation": _statistics(largest[index]),
+                "diverged_at_update": {
+                    str(seed): int(np.argmin(alive[:, index, k])) + 1
+                    for k, seed in enumerate(self.seeds)
+                    if not alive[-1, index, k]
+                },
+            }
+            for index, method in enumerate(self.methods)
+        }
+
+    def to_json(self) -> dict:
+        """Everything but the curves."""
+        updates = self.updates
+        device = self._metrics["return_sum"][-1].device if updates else torch.device("cpu")
+        aggregate = updates * self.steps_per_update * len(self.methods) * len(self.seeds)
+        return {
+            "chapter": self.chapter,
+            "name": self.name,
+            "profile": self.profile,
+            "status": self.status,
+            "made_by": self.made_by,
+            "date": time.strftime("%Y-%m-%d"),
+            "seed": self.seeds,
+            "methods": self.methods,
+            "configuration": self.configuration,
+            "updates": updates,
+            "num_updates": self.num_updates,
+            "steps_per_update": self.steps_per_update,
+            "return_window": self.return_window,
+            "wall_time_s": round(self.wall_time_s, 1),
+            "steps_per_second": round(aggregate / max(self.wall_time_s, 1e-9)),
+            "peak_memory_mb": _peak_memory_mb(device),
+            "versions": {
+                "pocourse": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "hardware": _hardware(device),
+            "summary": self.summary() if updates else {},
+        }
+
+    def save(self, folder: Path) -> Path:
+        """Write ``name-profile.json`` and ``.csv`` into ``folder``; returns the path of the JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}-{self.profile}.json"
+        if self.updates:
+            _replace(path.with_suffix(".csv"), self._csv_lines())
+        _replace(path, [json.dumps(self.to_json(), indent=1) + "\n"])
+        return path
+
+    def _csv_lines(self):
+        curves, steps = self.curves(), self.steps
+        yield ",".join(("method", "seed", "steps", *CURVES)) + "\n"
+        for m, method in enumerate(self.methods):
+            for s, seed in enumerate(self.seeds):
+                for point, step in enumerate(steps):
+                    numbers = (f"{curves[key][point, m, s]:.5g}" for key in CURVES)
+                    yield ",".join((method, str(seed), str(step), *numbers)) + "\n"
+
+    def _points(self) -> np.ndarray:
+        stride = math.ceil(max(self.num_updates, 1) / MAX_POINTS)
+        points = np.arange(stride - 1, self.updates, stride)
+        # An interrupted run ends where it ended, not at the last point before.
+        return points if points.size and points[-1] == self.updates - 1 else np.append(points, self.updates - 1)
+
+
+class SavedRecord:
+    """A record read back from its two files; offers what a figure needs of a ``Record``."""
+
+    def __init__(self, path: Path):
+        try:
+            self.json = json.loads(path.read_text())
+            with open(path.with_suffix(".csv"), newline="") as file:
+                rows = list(csv.DictReader(file))
+            self.methods, self.seeds = self.json["methods"], self.json["seed"]
+            shape = (len(self.methods), len(self.seeds), -1)
+            columns = {key: np.array([float(row[key]) for row in rows]).reshape(shape) for key in ("steps", *CURVES)}
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"expected a recorded run at {path}; there is none. It is made by `pocourse run`."
+            ) from error
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(
+                f"expected a whole record in {path} and its .csv; got {error!r}. Delete both files and run again."
+            ) from error
+        self.steps = columns.pop("steps")[0, 0]
+        self._curves = {key: value.transpose(2, 0, 1) for key, value in columns.items()}
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Every curve as [point, method, seed]."""
+        return self._curves
+
+    def summary(self) -> dict[str, dict]:
+        """As ``Record.summary``, as it was written."""
+        return self.json["summary"]
+
+
+def load(folder: Path, name: str, profile: str) -> SavedRecord | None:
+    """The record of that name, or None where nobody has made it yet.
+
+    Raises: ValueError for a record that is there and cannot be read.
+    """
+    path = folder / f"{name}-{profile}.json"
+    return SavedRecord(path) if path.exists() else None
+
+
+def _statistics(per_seed: np.ndarray) -> dict:
+    low, high = bootstrap_band(per_seed)
+    rounded = [_round(x) for x in per_seed]
+    return {"iqm": _round(interquartile_mean(per_seed)), "band": [_round(low), _round(high)], "seeds": rounded}
+
+
+def _round(x) -> float | None:
+    return None if np.isnan(x) else float(f"{float(x):.5g}")
+
+
+def _trailing_sum(values: np.ndarray, window: int) -> np.ndarray:
+    total = np.cumsum(values, axis=0)
+    total[window:] -= total[:-window].copy()
+    return total
+
+
+def _carry_forward(values: np.ndarray) -> np.ndarray:
+    """Where no episode has ended for a whole window, the last known mean stands; before the first, NaN."""
+    for row in range(1, len(values)):
+        values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
+    return values
+
+
+def _replace(path: Path, lines) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(part, "w") as file:
+            file.writelines(lines)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _peak_memory_mb(device: torch.device) -> int:
+    """Of the card where one is used, else of this process since it began."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _hardware(device: torch.device) -> dict:
+    found = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,203 @@
+"""The last cell of chapter 2: four objectives, a shallow and a deep policy, CartPole.
+
+Everything but the objective is equal: world, networks, seeds, random numbers, optimizer.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pocourse.engine import ActorCritic, Loss, SeedStreams, on_policy
+from pocourse.lesson import figures, paths, profiles
+from pocourse.lesson.live import follow
+from pocourse.lesson.records import Record, SavedRecord, load
+from pocourse.policy_gradient.estimators import gae
+from pocourse.ratio_clipping.objectives import importance_loss, kl_penalty_loss, ppo_clip_loss, spo_loss
+from pocourse.worlds import CartPole
+
+CHAPTER = "ratio_clipping"
+EPS = 0.2
+SOLVED = 475.0
+
+METHODS: dict[str, Loss] = {
+    "unclipped": importance_loss,
+    "PPO": partial(ppo_clip_loss, clip_eps=EPS),
+    "KL penalty": partial(kl_penalty_loss, kl_coef=1.0),
+    "SPO": partial(spo_loss, eps=EPS),
+}
+LINE_OF = dict(zip(METHODS, figures.LINES, strict=False))
+
+COMMON = {
+    "num_epochs": 10,
+    "num_minibatches": 4,
+    "learning_rate": 2.5e-3,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "value_coef": 0.5,
+    "entropy_coef": 0.0,
+    "max_grad_norm": 0.5,
+}
+# Sizes alone differ between profiles. The deep policy of `gpu` has the layers of the SPO paper's deep network.
+SIZES = {
+    "ci": {"seeds": 8, "num_envs": 8, "num_steps": 128},
+    "cpu": {"seeds": 8, "num_envs": 16, "num_steps": 128},
+    "gpu": {"seeds": 32, "num_envs": 64, "num_steps": 128},
+}
+COMPARISONS = {
+    "shallow": {
+        "ci": {"hidden": (64, 64), "steps": 16_384},
+        "cpu": {"hidden": (64, 64), "steps": 250_000},
+        "gpu": {"hidden": (64, 64), "steps": 1_000_000},
+    },
+    "deep": {
+        "ci": {"hidden": (64,) * 6, "steps": 8_192},
+        "cpu": {"hidden": (64,) * 6, "steps": 125_000},
+        "gpu": {"hidden": (256, 256, 128, 128, 64, 64), "steps": 1_000_000},
+    },
+}
+
+
+def configuration(name: str, profile: str) -> dict:
+    """Every number a comparison is run with, as it goes into its record.
+
+    Raises: ValueError for a comparison or a profile that does not exist.
+    """
+    if name not in COMPARISONS:
+        raise ValueError(f"expected a comparison among {', '.join(COMPARISONS)}; got {name!r}. Choose one of them.")
+    profile = profiles.profile(profile)
+    return {"world": "CartPole", "eps": EPS, **SIZES[profile], **COMPARISONS[name][profile], **COMMON}
+
+
+def train(
+    name: str,
+    methods: Mapping[str, Loss] = METHODS,
+    *,
+    profile: str = "auto",
+    folder: Path | None = None,
+    made_by: str = "notebooks/02_ratio_clipping.ipynb",
+    quiet: bool = False,
+) -> Record:
+    """Train every method on every seed as one batch, watch it, and return its record.
+
+    ``name`` is "shallow" or "deep". The record is saved in ``folder``, by default the reader's own.
+    Interrupting it keeps what was finished.
+    Raises: ValueError for names that do not exist, or the profile gpu where torch finds no card.
+    """
+    profile = profiles.profile(profile)
+    settings = configuration(name, profile)
+    device = profiles.device(profile)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    world, streams = CartPole(), SeedStreams(range(settings["seeds"]), device=device)
+    agent = ActorCritic.tanh_mlps(world.obs_dim, world.num_actions, hidden=settings["hidden"])
+    steps_per_update = settings["num_envs"] * settings["num_steps"]
+    num_updates = max(1, math.floor(settings["steps"] / steps_per_update))
+    record = Record(
+        CHAPTER,
+        name,
+        profile=profile,
+        methods=list(methods),
+        seeds=streams.seeds,
+        steps_per_update=steps_per_update,
+        num_updates=num_updates,
+        configuration=settings,
+        made_by=made_by,
+    )
+    passed_on = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "learning_rate")
+    passed_on += ("value_coef", "entropy_coef", "max_grad_norm")
+    stream = on_policy(
+        world,
+        agent,
+        streams,
+        methods,
+        credit=partial(gae, gamma=settings["gamma"], gae_lambda=settings["gae_lambda"]),
+        num_updates=num_updates,
+        **{key: settings[key] for key in passed_on},
+    )
+    folder = paths.reader_runs(CHAPTER) if folder is None else folder
+    return follow(stream, record, folder, draw=partial(draw, behind=recorded(name)), quiet=quiet)
+
+
+def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
+    """The run that ships with the course, or None where nobody has recorded it yet."""
+    return load(paths.recorded_runs(CHAPTER), name, profile)
+
+
+def draw(record: Record | SavedRecord, *, behind: SavedRecord | None = None):
+    """Return and ratio deviation against steps, as bands over seeds; the recorded run lies pale behind.
+
+    Returns (figure, alt text).
+    """
+    with figures.style():
+        figure, axes = figures.panels(2, height=3.5)
+        for panel, key in zip(axes[0], ("return", "ratio_deviation"), strict=True):
+            ends = []
+            for index, method in enumerate(record.methods):
+                line = LINE_OF.get(method, figures.LINES[4 + index % 2])
+                if behind is not None and method in behind.methods:
+                    pale = behind.curves()[key][:, behind.methods.index(method)]
+                    figures.band(panel, behind.steps, pale, line=line, faint=True, resamples=200)
+                mean = figures.band(panel, record.steps, record.curves()[key][:, index], line=line, resamples=200)
+                ends.append((mean[-1], method, line["color"]))
+            _finish(panel, key, record, behind)
+            figures.label_lines(panel, [end for end in ends if math.isfinite(end[0])])
+        return figure, describe(record)
+
+
+def _finish(panel, key, record, behind):
+    panel.set_xlabel("environment steps per seed")
+    last = max(record.steps[-1], 1)
+    panel.set_xlim(0, last)
+    panel.xaxis.set_major_locator(figures.matplotlib.ticker.MaxNLocator(4))
+    panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f}k" if x else "0")
+    if key == "return":
+        panel.set_title("Return")
+        panel.set_ylim(0, 520)
+        figures.limit_line(panel, SOLVED, "475: solved", at=0.02)
+    else:
+        panel.set_title("Largest minibatch mean of |r − 1|, per update")
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        figures.limit_line(panel, EPS, f"ε = {EPS:g}", at=0.02)
+
+
+def describe(record: Record | SavedRecord) -> str:
+    """The curves in words: for each method the final return and the largest |r - 1|, with bands."""
+    layers = len(_configuration(record)["hidden"])
+    parts = [
+        f"{method}: final return {_said(s['final_return'])}, largest mean |r-1| {_said(s['largest_ratio_deviation'])}"
+        for method, s in record.summary().items()
+    ]
+    return (
+        f"Two panels against environment steps, bands over {len(record.seeds)} seeds, policy with {layers} hidden "
+        f"layers on CartPole: return on the left, ratio deviation (logarithmic) on the right. " + "; ".join(parts) + "."
+    )
+
+
+def table(record: Record | SavedRecord) -> str:
+    """The outcome as a Markdown table: final return and the largest minibatch mean of |r - 1|, with 95% bands."""
+    head = (
+        "| objective | final return | seeds at 475 or more | largest minibatch mean of \\|r − 1\\| |\n"
+        "|---|---|---|---|\n"
+    )
+    rows = [
+        f"| {method} | {_said(s['final_return'])} | {sum(x is not None and x >= SOLVED for x in s['final_return']['seeds'])}"
+        f" of {len(record.seeds)} | {_said(s['largest_ratio_deviation'])} |\n"
+        for method, s in record.summary().items()
+    ]
+    return head + "".join(rows)
+
+
+def _said(statistics: dict) -> str:
+    if statistics["iqm"] is None:
+        return "none yet"
+    digits = (lambda x: f"{x:.0f}") if statistics["iqm"] >= 20 else (lambda x: f"{x:.2f}")
+    low, high = statistics["band"]
+    return f"{digits(statistics['iqm'])} ({digits(low)} to {digits(high)})"
+
+
+def _configuration(record):
+    return record.json["configuration"] if isinstance(record, SavedRecord) else record.configuration
