@@ -118,15 +118,7 @@ def number(*, above=None, at_least=None, below=None, at_most=None, **values):
             raise ValueError(f"expected {name} {wanted}; got {value!r}. Choose {name} inside these limits.")
 
 
-def entries(
-    *,
-    above=None,
-    at_least=None,
-    below=None,
-    at_most=None,
-    remedy="Look at how it was computed: a ratio is exp(logp - logp_old), a probability a softmax.",
-    **tensors,
-):
+def entries(*, above=None, at_least=None, below=None, at_most=None, remedy=None, **tensors):
     """Every entry of each named tensor lies inside the stated limits: ratios, mixture weights."""
     floating(**tensors)
     limits = _limits(above, at_least, below, at_most)
@@ -139,9 +131,10 @@ def entries(
             inside &= test(tensor, limit)
         if not bool(inside.all()):
             outside = tensor[~inside]
+            usual = f"Look at how {name} was computed: a ratio is exp(logp - logp_old), a probability a softmax."
             raise ValueError(
-                f"expected every entry of {name} {_in_words(limits)}; got {outside.numel()} of {tensor.numel()} outside, "
-                f"the first {float(outside[0]):g}. {remedy}"
+                f"expected every entry of {name} {_in_words(limits)}; got {outside.numel()} of {tensor.numel()} "
+                f"outside, the first {float(outside[0]):g}. {remedy or usual}"
             )
 
 

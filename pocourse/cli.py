@@ -1,15 +1,18 @@
 """The command line: ``pocourse lab | run | claims``."""
 
+import contextlib
 import importlib
+import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from pocourse.lesson import paths
+from pocourse.lesson import paths, profiles
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A course on policy optimization that runs.")
 
@@ -48,37 +51,42 @@ def run(
     profile: Annotated[Profile, typer.Option(help="the size of the training")] = Profile.auto,
     only: Annotated[str | None, typer.Option(help="one comparison, such as shallow")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the records as JSON")] = False,
-    record: Annotated[bool, typer.Option("--record", help="write into the course's data/runs, not your own folder")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="write into the course's data/runs, not your own folder")
+    ] = False,
 ) -> None:
     """Run a chapter's training cell without a notebook and print its record.
 
-    Interrupt it with Ctrl-C: what was finished is saved and printed.
+    Interrupt it with Ctrl-C, or end it with SIGTERM: what was finished is saved and printed.
     """
     name = CHAPTERS.get(chapter.zfill(2))
     if name is None:
         _refuse(f"expected a chapter among {', '.join(CHAPTERS)}; got {chapter}. The others are not written yet.")
     training = importlib.import_module(f"pocourse.{name}.training")
     if only is not None and only not in training.COMPARISONS:
-        _refuse(f"expected a comparison among {', '.join(training.COMPARISONS)}; got {only}.")
+        _refuse(f"expected a comparison among {', '.join(training.COMPARISONS)}; got {only}. Or leave --only away.")
     if record and paths.checkout() is None:
         _refuse("expected a checkout of the course for --record; this is an installed package. Leave --record away.")
+    try:
+        size = profiles.profile(profile.value)
+        profiles.device(size)
+    except ValueError as error:
+        _refuse(str(error))
     folder = paths.recorded_runs(name) if record else paths.reader_runs(name)
-    made_by = f"pocourse run {chapter.zfill(2)} --profile {profile.value}" + (" --record" if record else "")
+    made_by = f"pocourse run {chapter.zfill(2)} --profile {size}" + (" --record" if record else "")
     finished = []
-    for comparison in [only] if only else training.COMPARISONS:
-        try:
-            done = training.train(comparison, profile=profile.value, folder=folder, made_by=made_by)
-        except ValueError as error:
-            _refuse(str(error))
-        finished.append(done)
-        if done.status != "finished":
-            break
+    with _termination_interrupts():
+        for comparison in [only] if only else training.COMPARISONS:
+            finished.append(training.train(comparison, profile=size, folder=folder, made_by=made_by))
+            if finished[-1].status != "finished":
+                break
     if as_json:
         print(json.dumps({"chapter": name, "records": [done.to_json() for done in finished]}, indent=1))
     else:
         for done in finished:
             print(f"{done.name}, {done.status}\n\n{training.table(done)}" if done.updates else f"{done.name}: nothing")
-        print(f"Saved in {folder}")
+        if any(done.updates for done in finished):
+            print(f"Saved in {folder}")
     if finished[-1].status != "finished":
         raise typer.Exit(130)
 
@@ -111,7 +119,17 @@ def claims(
     raise typer.Exit(0 if all(good) else 1)
 
 
-def _refuse(message: str) -> None:
+@contextlib.contextmanager
+def _termination_interrupts():
+    """SIGTERM, as from ``kill`` or a batch system's end of time, ends a run as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _refuse(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(2)
 

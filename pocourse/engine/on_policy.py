@@ -44,19 +44,47 @@ def on_policy(
     and returns the advantage. The learning rate falls linearly to zero over ``num_updates``.
 
     Yields: ``return_sum`` and ``episodes`` (of the episodes that ended in this update), ``ratio_deviation``
-    (largest minibatch mean of |r - 1|), ``kl`` (k3, mean over the last epoch), ``entropy``, ``value_loss``,
-    ``alive`` (False once a seed's parameters were no longer finite: it is held at its last good state).
-    Raises: ValueError for counts below one, minibatches that do not divide the batch, or no method at all.
+    (largest minibatch mean of |r - 1|, as the loss meets it, before the minibatch's step), ``kl`` (k3, mean over the
+    last epoch), ``entropy``, ``value_loss``, ``alive`` (False once a seed's parameters were no longer finite: it is
+    held at its last good state, and the metrics of its improvement are NaN from then on).
+    Raises: ValueError, at the call, for counts below one, minibatches that do not divide the batch or hold fewer than
+    two samples, coefficients that are negative, or no method at all; for a loss that is not one value per sample.
     """
     if not losses:
-        raise ValueError("expected at least one method in losses; got none. Pass a dict such as {'PPO': ppo_clip_loss}.")
-    _check.number(at_least=1, num_updates=num_updates, num_envs=num_envs, num_steps=num_steps, num_epochs=num_epochs)
-    _check.number(above=0, learning_rate=learning_rate, max_grad_norm=max_grad_norm)
-    if num_minibatches < 1 or (num_envs * num_steps) % num_minibatches:
         raise ValueError(
-            f"expected num_minibatches to divide num_envs * num_steps = {num_envs * num_steps}; got {num_minibatches}. "
-            "Choose one of its divisors, such as 4."
+            "expected at least one method in losses; got none. Pass a dict such as {'PPO': ppo_clip_loss}."
         )
+    _check.number(at_least=1, num_updates=num_updates, num_envs=num_envs, num_steps=num_steps, num_epochs=num_epochs)
+    _check.number(at_least=1, num_minibatches=num_minibatches)
+    _check.number(above=0, learning_rate=learning_rate, max_grad_norm=max_grad_norm)
+    _check.number(at_least=0, value_coef=value_coef, entropy_coef=entropy_coef)
+    size = num_envs * num_steps
+    if size % num_minibatches or size < 2 * num_minibatches:
+        raise ValueError(
+            f"expected num_minibatches to divide num_envs * num_steps = {size} into parts of at least 2 samples; "
+            f"got {num_minibatches}. Choose a smaller divisor, such as 4 for 2048."
+        )
+    return _updates(
+        world,
+        agent,
+        streams,
+        losses,
+        credit,
+        num_updates=num_updates,
+        num_envs=num_envs,
+        num_steps=num_steps,
+        num_epochs=num_epochs,
+        learning_rate=learning_rate,
+        num_minibatches=num_minibatches,
+        value_coef=value_coef,
+        entropy_coef=entropy_coef,
+        max_grad_norm=max_grad_norm,
+    )
+
+
+def _updates(
+    world, agent, streams, losses, credit, *, num_updates, num_envs, num_steps, num_epochs, learning_rate, **improvement
+):
     methods, size = len(losses), num_envs * num_steps
     parameters = per_method(agent.init(streams), methods).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=learning_rate, eps=1e-5, fused=True)
@@ -86,10 +114,7 @@ def on_policy(
                 samples,
                 list(losses.values()),
                 orders,
-                num_minibatches=num_minibatches,
-                value_coef=value_coef,
-                entropy_coef=entropy_coef,
-                max_grad_norm=max_grad_norm,
+                **improvement,
             )
         with torch.no_grad():
             alive = alive & parameters.isfinite().all(1)
@@ -167,9 +192,7 @@ def improve(
                 ratio = log_ratio.exp()
                 deviations.append((ratio - 1).abs().mean(1))
                 if epoch == len(orders) - 1:
-                    last.append(
-                        torch.stack([(ratio - 1 - log_ratio).mean(1), entropy.mean(1), value_loss.mean(1)])
-                    )
+                    last.append(torch.stack([(ratio - 1 - log_ratio).mean(1), entropy.mean(1), value_loss.mean(1)]))
     kl, entropy, value_loss = torch.stack(last).mean(0)
     return {
         "ratio_deviation": torch.stack(deviations).amax(0),
@@ -200,7 +223,10 @@ def episode_metrics(batch: Batch) -> dict[str, Tensor]:
 def each_method(losses: list[Loss], logp: Tensor, logp_old: Tensor, advantage: Tensor) -> Tensor:
     """Each method's loss on its own share of the leading axis, which holds method after method."""
     parts = (x.chunk(len(losses)) for x in (logp, logp_old, advantage))
-    return torch.cat([loss(*mine) for loss, *mine in zip(losses, *parts, strict=True)])
+    found = [loss(*mine) for loss, *mine in zip(losses, *parts, strict=True)]
+    for one in found:
+        _check.shape((len(logp) // len(losses), *logp.shape[1:]), loss=one)
+    return torch.cat(found)
 
 
 def per_method(x: Tensor, methods: int) -> Tensor:

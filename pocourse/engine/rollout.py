@@ -83,8 +83,6 @@ def collect(
     return Batch(obs, action, logp, *rest), Running(state, episode_return)
 
 
-def log_prob(
-    logits: Float[Tensor, "*batch action"], action: Int[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"]:
+def log_prob(logits: Float[Tensor, "*batch action"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """log pi(action) of the categorical distribution with these logits."""
     return logits.gather(-1, action.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)

@@ -20,7 +20,7 @@ class SeedStreams:
 
     def __init__(self, seeds: Sequence[int], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         seeds = list(seeds)
-        if not seeds or len(set(seeds)) != len(seeds) or any(not isinstance(s, int) or s < 0 for s in seeds):
+        if not seeds or len(set(seeds)) != len(seeds) or any(type(s) is not int or s < 0 for s in seeds):
             raise ValueError(
                 f"expected seeds as different integers >= 0, at least one; got {seeds}. Eight of them are range(8)."
             )

@@ -11,12 +11,11 @@
 ``paths``       where data and the reader's own files are
 ``notebooks``   building and judging the notebooks
 ==============  ===========================================================================
+
+What needs torch or matplotlib is imported when it is first asked for, so that the command line starts at once.
 """
 
-from pocourse.lesson.bands import bootstrap_band, interquartile_mean
-from pocourse.lesson.claims import check
 from pocourse.lesson.expect import expect
-from pocourse.lesson.figures import band, label_lines, panels, show, style
 from pocourse.lesson.profiles import profile
 
 __all__ = [
@@ -31,3 +30,19 @@ __all__ = [
     "show",
     "style",
 ]
+
+
+def __getattr__(name: str):
+    if name in ("bootstrap_band", "interquartile_mean"):
+        from pocourse.lesson import bands as home
+    elif name == "check":
+        from pocourse.lesson import claims as home
+    elif name in __all__:
+        from pocourse.lesson import figures as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

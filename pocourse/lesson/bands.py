@@ -27,13 +27,18 @@ def bootstrap_band(
     """The percentile bootstrap interval of the interquartile mean: seeds are drawn again, with replacement.
 
     Shapes: values [..., seed, ...] -> (low, high), each with the seed axis gone.
-    Raises: ValueError for a level outside (0, 1) or fewer than one resample.
+    An infinite value takes its place in the order; where a mean is NaN, so are both ends.
+    Raises: ValueError for a level outside (0, 1), fewer than one resample or an empty axis.
     Source: Agarwal et al. 2021 (rliable), with one task, so without strata.
     """
     _check.number(above=0, below=1, level=level)
     _check.number(at_least=1, resamples=resamples)
     values = np.moveaxis(np.asarray(values, dtype=float), axis, 0)
+    if len(values) == 0:
+        raise ValueError("expected at least one seed; got an empty axis. Check which axis holds the seeds.")
     drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    means = interquartile_mean(values[drawn], axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+    means = np.sort(interquartile_mean(values[drawn], axis=1), axis=0)
+    # Means that occurred, not numbers between them: the latter are NaN between two infinities.
+    outside = round((1 - level) / 2 * resamples)
+    ends = means[min(outside, resamples - 1)], means[max(resamples - 1 - outside, 0)]
+    return tuple(np.where(np.isnan(means).any(0), np.nan, end) for end in ends)

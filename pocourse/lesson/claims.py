@@ -98,7 +98,7 @@ class Claim:
         return _compare(self, *(sides or self.sides)(draw))
 
     def refuted(self, twin: Wrong, seed: int = 0) -> bool:
-        """Whether the check finds the twin wrong. A bound that is merely loose is not refuted: only a violation does that."""
+        """Whether the check finds the twin wrong. A loose bound is not refuted: only a violation does that."""
         return not self.outcome(twin.run, seed).error <= self.tolerance
 
     def verdict(self, seed: int = 0) -> dict:

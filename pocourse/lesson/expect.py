@@ -1,7 +1,5 @@
 """Numbers in prose come from here: a measured value, held to what the text says of it."""
 
-from pocourse import _check
-
 
 def expect(what: str, value: float, target: float, *, within: float) -> None:
     """Say that ``what`` is ``target``, give or take ``within``, after having made sure that it is.
@@ -9,6 +7,8 @@ def expect(what: str, value: float, target: float, *, within: float) -> None:
     The line is the same on every machine, because it prints the bound that holds and not the raw value.
     Raises: AssertionError if ``value`` is further than ``within`` from ``target``.
     """
+    from pocourse import _check  # brings in torch, and `pocourse.lesson` itself does without
+
     _check.number(target=target)
     _check.number(within=within, at_least=0)
     value = float(value)

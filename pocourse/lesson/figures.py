@@ -101,23 +101,41 @@ def label_lines(
 ) -> None:
     """Write each line's name beside its right end, pushed apart where they would overlap.
 
-    ``ends`` holds (y in data coordinates, text, colour). Call it when the axes' limits are final.
+    ``ends`` holds (y in data coordinates, text, colour), ``gap`` is the height of a line of text as a fraction of the
+    axes. Call it when the axes' limits are final.
+    Raises: ValueError for an end that is not finite.
     """
+    if not all(np.isfinite(y) for y, _, _ in ends):
+        raise ValueError(
+            f"expected ends at finite heights; got {[y for y, _, _ in ends]}. Leave out lines without an end."
+        )
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(np.clip(to_axes.transform((axes.get_xlim()[1], y))[1], 0.02, 0.98)) for y, _, _ in ends]
     order = np.argsort(heights, kind="stable")
-    places = np.array([heights[i] for i in order])
-    for _ in range(200):  # push neighbours apart until they are
-        overlaps = gap - np.diff(places)
-        if not (overlaps > 1e-4).any():
-            break
-        shift = np.maximum(overlaps, 0) / 2
-        places[:-1] -= shift
-        places[1:] += shift
-        places += max(0, 0.02 - places[0]) - max(0, places[-1] - 0.98)
+    sizes = gap * np.array([ends[i][1].count("\n") + 1 for i in order])
+    places = _apart(np.array([heights[i] for i in order]), sizes)
     for place, index in zip(places, order, strict=True):
         _, text, color = ends[index]
         axes.text(x, place, text, color=color, transform=axes.transAxes, va="center", ha="left", fontsize=size)
+
+
+def _apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Sorted places moved as little as can be, in squares, so that labels of these sizes do not overlap.
+
+    They stay between 0.02 and 0.98, spread evenly where there are too many for that.
+    """
+    if len(places) < 2:
+        return places
+    needed = (sizes[1:] + sizes[:-1]) / 2
+    offsets = np.concatenate([[0.0], np.cumsum(needed * min(1.0, 0.96 / needed.sum()))])
+    blocks: list[list[float]] = []  # mean and length: without the offsets all that is asked for is an order
+    for target in places - offsets:
+        blocks.append([target, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (a, n), (b, m) = blocks[-2:]
+            blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
+    means = np.repeat([mean for mean, _ in blocks], [int(n) for _, n in blocks])
+    return np.clip(means, 0.02, 0.98 - offsets[-1]) + offsets
 
 
 def limit_line(axes: Axes, y: float, text: str, *, at: float = 0.02) -> None:
@@ -157,4 +175,3 @@ def show(figure: Figure, *, alt: str) -> None:
 
     data, metadata = bundle(figure, alt)
     display(data, metadata=metadata, raw=True)
-

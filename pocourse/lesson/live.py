@@ -26,7 +26,8 @@ def follow(
 
     ``draw`` turns the record into (figure, alt text); in a notebook the figure is drawn again as the run goes on,
     seldom enough to cost at most a twentieth of the time. Interrupt the run whenever you like: what was finished
-    is saved, drawn and returned, with the status "interrupted".
+    is saved, drawn and returned, with the status "interrupted". (Where nothing was finished, an earlier record in
+    ``folder`` stays as it is.)
     """
     screen = _screen(draw, quiet)
     saved = time.perf_counter()
@@ -38,11 +39,11 @@ def follow(
                 if time.perf_counter() - saved > SAVE_EVERY_S:
                     record.save(folder)
                     saved = time.perf_counter()
-            record.status = "finished"
+            record.end("finished")
         except KeyboardInterrupt:
-            record.status = "interrupted"
+            record.end("interrupted")
         except BaseException:
-            record.status = "failed"
+            record.end("failed")
             raise
     finally:
         record.save(folder)
@@ -53,12 +54,12 @@ def follow(
 def progress_line(record: Record) -> str:
     """Where a run stands, in one line."""
     aggregate = record.updates * record.steps_per_update * len(record.methods) * len(record.seeds)
-    speed = aggregate / max(record.wall_time_s, 1e-9)
-    done = f"update {record.updates} of {record.num_updates}, {aggregate / 1e6:.1f} million steps"
+    speed = f"{float(f'{aggregate / max(record.wall_time_s, 1e-9):.2g}'):,.0f} a second"
+    done = f"update {record.updates} of {record.num_updates}, {aggregate:,} steps"
     if record.status == "running":
         left = record.wall_time_s / max(record.updates, 1) * (record.num_updates - record.updates)
-        return f"{done}, {speed / 1e3:.0f},000 a second, about {left:.0f} s left"
-    return f"{record.status}: {done} in {record.wall_time_s:.0f} s, {speed / 1e3:.0f},000 a second"
+        return f"{done}, {speed}, about {left:.0f} s left"
+    return f"{record.status}: {done} in {record.wall_time_s:.0f} s, {speed}"
 
 
 class _Notebook:

@@ -1,5 +1,6 @@
 """Profiles: the same training code in three sizes."""
 
+import contextlib
 import os
 
 PROFILES = ("ci", "cpu", "gpu")
@@ -11,7 +12,7 @@ def profile(name: str = "auto") -> str:
     ``auto`` takes POCOURSE_PROFILE if it is set, else ``gpu`` where torch finds CUDA, else ``cpu``.
     Raises: ValueError for any other name.
     """
-    asked = os.environ.get("POCOURSE_PROFILE", "auto") if name == "auto" else name
+    asked = (os.environ.get("POCOURSE_PROFILE") or "auto") if name == "auto" else name
     if asked == "auto":
         import torch
 
@@ -37,3 +38,20 @@ def device(name: str):
             "Take the profile cpu, or install a CUDA build of torch on a machine with a card."
         )
     return torch.device("cuda" if name == "gpu" else "cpu")
+
+
+@contextlib.contextmanager
+def threads(at_most: int = 4):
+    """Torch with few threads inside the ``with`` block, and with as many as before after it.
+
+    The matrices of the course are small: beyond a few threads, sharing the work out costs more than it saves. Fewer
+    than ``at_most`` stay as they are, so that OMP_NUM_THREADS and the cores a container grants are respected.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(at_most, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

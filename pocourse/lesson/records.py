@@ -7,6 +7,7 @@ the old one's place, so a run that is stopped or killed keeps what was finished.
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -52,19 +53,25 @@ class Record:
         self.steps_per_update, self.num_updates, self.return_window = steps_per_update, num_updates, return_window
         self.configuration = configuration
         self.status, self.wall_time_s = "running", 0.0
-        self._metrics: dict[str, list] = {}
+        self._metrics: list[dict[str, torch.Tensor]] = []
+        self._threads = torch.get_num_threads()
         self._started = time.perf_counter()
 
     def add(self, metrics: dict[str, torch.Tensor]) -> None:
         """Keep one update's metrics, each [method, seed]."""
-        for key, value in metrics.items():
-            self._metrics.setdefault(key, []).append(value)
+        self._metrics.append(metrics)  # in one piece: an interrupt finds a whole update or none of it
         self.wall_time_s = time.perf_counter() - self._started
+
+    def end(self, status: str) -> None:
+        """Say how the run ended, and stop its clock once the device has done all that was asked of it."""
+        if self._metrics:
+            self._metrics[-1]["alive"].cpu()
+        self.status, self.wall_time_s = status, time.perf_counter() - self._started
 
     @property
     def updates(self) -> int:
         """How many updates are finished."""
-        return len(self._metrics.get("return_sum", ()))
+        return len(self._metrics)
 
     @property
     def steps(self) -> np.ndarray:
@@ -75,8 +82,13 @@ class Record:
         """Every curve as [point, method, seed], at most MAX_POINTS points.
 
         The return at a point is the mean over the episodes that ended in the last ``return_window`` updates.
+        Where a seed has diverged its ratio deviation is infinite: no finite number would be honest.
         """
-        stacked = {key: torch.stack(value).double().cpu().numpy() for key, value in self._metrics.items()}
+        if not self._metrics:
+            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in CURVES}
+        keys = ("return_sum", "episodes", *CURVES[1:])
+        stacked = {key: self._stack(key).double().numpy() for key in keys}
+        stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
         total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
         with np.errstate(invalid="ignore", divide="ignore"):
             stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
@@ -84,13 +96,18 @@ class Record:
         return {key: stacked[key][points] for key in CURVES}
 
     def largest_deviation(self) -> np.ndarray:
-        """The largest minibatch mean of |r - 1| of the whole run, [method, seed]."""
-        return torch.stack(self._metrics["ratio_deviation"]).amax(0).double().cpu().numpy()
+        """The largest minibatch mean of |r - 1| of the whole run, [method, seed]; infinite for a seed that diverged."""
+        return _nan_as_infinite(self._stack("ratio_deviation").amax(0).double().numpy())
 
     def summary(self) -> dict[str, dict]:
-        """For each method: final return and largest |r - 1|, per seed, as interquartile mean and 95% band."""
+        """For each method: final return and largest |r - 1|, per seed, as interquartile mean and 95% band.
+
+        None stands where there is no finite number: before the first episode has ended, for a seed that diverged.
+        """
+        if not self._metrics:
+            return {}
         final, largest = self.curves()["return"][-1], self.largest_deviation()
-        alive = torch.stack(self._metrics["alive"]).cpu().numpy()
+        alive = self._stack("alive").numpy()
         return {
             method: {
                 "final_return": _statistics(final[index]),
@@ -107,7 +124,7 @@ class Record:
     def to_json(self) -> dict:
         """Everything but the curves."""
         updates = self.updates
-        device = self._metrics["return_sum"][-1].device if updates else torch.device("cpu")
+        device = self._metrics[-1]["return_sum"].device if updates else torch.device("cpu")
         aggregate = updates * self.steps_per_update * len(self.methods) * len(self.seeds)
         return {
             "chapter": self.chapter,
@@ -132,29 +149,39 @@ class Record:
                 "torch": torch.__version__,
                 "numpy": np.__version__,
             },
-            "hardware": _hardware(device),
-            "summary": self.summary() if updates else {},
+            "hardware": _hardware(device, self._threads),
+            "summary": self.summary(),
         }
 
     def save(self, folder: Path) -> Path:
-        """Write ``name-profile.json`` and ``.csv`` into ``folder``; returns the path of the JSON."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write ``name-profile.json`` and ``.csv`` into ``folder``; returns the path of the JSON.
+
+        A run without a finished update has nothing to keep, and leaves an earlier record as it is.
+        """
         path = folder / f"{self.name}-{self.profile}.json"
         if self.updates:
-            _replace(path.with_suffix(".csv"), self._csv_lines())
-        _replace(path, [json.dumps(self.to_json(), indent=1) + "\n"])
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(path.with_suffix(".csv"), self._csv())
+            _replace(path, json.dumps(self.to_json(), indent=1) + "\n")
         return path
 
-    def _csv_lines(self):
+    def _csv(self) -> str:
         curves, steps = self.curves(), self.steps
-        yield ",".join(("method", "seed", "steps", *CURVES)) + "\n"
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("method", "seed", "steps", *CURVES))
         for m, method in enumerate(self.methods):
             for s, seed in enumerate(self.seeds):
                 for point, step in enumerate(steps):
-                    numbers = (f"{curves[key][point, m, s]:.5g}" for key in CURVES)
-                    yield ",".join((method, str(seed), str(step), *numbers)) + "\n"
+                    rows.writerow((method, seed, step, *(f"{curves[key][point, m, s]:.5g}" for key in CURVES)))
+        return text.getvalue()
+
+    def _stack(self, key: str) -> torch.Tensor:
+        return torch.stack([metrics[key] for metrics in self._metrics]).cpu()
 
     def _points(self) -> np.ndarray:
+        if not self._metrics:
+            return np.empty(0, dtype=int)
         stride = math.ceil(max(self.num_updates, 1) / MAX_POINTS)
         points = np.arange(stride - 1, self.updates, stride)
         # An interrupted run ends where it ended, not at the last point before.
@@ -166,17 +193,19 @@ class SavedRecord:
 
     def __init__(self, path: Path):
         try:
-            self.json = json.loads(path.read_text())
-            with open(path.with_suffix(".csv"), newline="") as file:
+            self.json = json.loads(path.read_text(encoding="utf-8"))
+            with open(path.with_suffix(".csv"), newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             self.methods, self.seeds = self.json["methods"], self.json["seed"]
             shape = (len(self.methods), len(self.seeds), -1)
             columns = {key: np.array([float(row[key]) for row in rows]).reshape(shape) for key in ("steps", *CURVES)}
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"expected a recorded run at {path}; there is none. It is made by `pocourse run`."
-            ) from error
-        except (ValueError, KeyError, OSError) as error:
+            if columns["steps"].size == 0 or (columns["steps"] != columns["steps"][0, 0]).any():
+                raise ValueError("curves of different lengths")
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"expected a recorded run at {path}; there is none. It is made by `pocourse run`."
+                ) from error
             raise ValueError(
                 f"expected a whole record in {path} and its .csv; got {error!r}. Delete both files and run again."
             ) from error
@@ -208,7 +237,11 @@ def _statistics(per_seed: np.ndarray) -> dict:
 
 
 def _round(x) -> float | None:
-    return None if np.isnan(x) else float(f"{float(x):.5g}")
+    return float(f"{float(x):.5g}") if np.isfinite(x) else None
+
+
+def _nan_as_infinite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), np.inf, values)
 
 
 def _trailing_sum(values: np.ndarray, window: int) -> np.ndarray:
@@ -224,11 +257,10 @@ def _carry_forward(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _replace(path: Path, lines) -> None:
+def _replace(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(part, "w") as file:
-            file.writelines(lines)
+        part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -246,15 +278,14 @@ def _peak_memory_mb(device: torch.device) -> int:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _hardware(device: torch.device) -> dict:
-    found = {
+def _hardware(device: torch.device, threads: int) -> dict:
+    return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
     }
-    return found
 
 
 def _cpu_name() -> str:

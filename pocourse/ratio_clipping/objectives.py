@@ -22,7 +22,8 @@ def importance_objective(ratio: Float[Tensor, "*batch"], advantage: Float[Tensor
 
     Shapes: ratio r = pi(a|s) / pi_old(a|s) and advantage A [*batch] -> [*batch], in units of A.
     Gradient: through ratio; the advantage is data.
-    Raises: ValueError if shapes differ, a value is NaN, or the advantage carries gradient.
+    Raises: ValueError if shapes differ, the batch is empty, a value is NaN, a ratio is negative, or the advantage
+    carries gradient.
     Source: Schulman et al. 2017 (PPO), eq. 6.
     """
     _judge(ratio=ratio, advantage=advantage)
@@ -38,7 +39,8 @@ def clip_objective(
 
     Shapes: ratio and advantage [*batch] -> [*batch], in units of A.
     Gradient: through ratio; zero only where the ratio has already gone too far the way A pushes it.
-    Raises: ValueError if shapes differ, a value is NaN, the advantage carries gradient, or clip_eps is not positive.
+    Raises: ValueError if shapes differ, the batch is empty, a value is NaN, a ratio is negative, the advantage carries
+    gradient, or clip_eps is not positive.
     Source: Schulman et al. 2017 (PPO), eq. 7.
     """
     _judge(ratio=ratio, advantage=advantage)
@@ -75,7 +77,8 @@ def spo_objective(
 
     Shapes: ratio and advantage [*batch] -> [*batch], in units of A.
     Gradient: through ratio: A - |A| (r - 1) / eps, never flat except at the top.
-    Raises: ValueError if shapes differ, a value is NaN, the advantage carries gradient, or eps is not positive.
+    Raises: ValueError if shapes differ, the batch is empty, a value is NaN, a ratio is negative, the advantage carries
+    gradient, or eps is not positive.
     Source: Xie et al. 2025 (SPO, arXiv 2401.16025v9), eq. 16.
     """
     _judge(ratio=ratio, advantage=advantage)
@@ -109,7 +112,8 @@ def kl_objective(
 
     Shapes: ratio (> 0) and advantage [*batch] -> [*batch], in units of A.
     Gradient: through ratio.
-    Raises: ValueError if shapes differ, a value is NaN, the advantage carries gradient, or kl_coef is negative.
+    Raises: ValueError if shapes differ, the batch is empty, a value is NaN, a ratio is negative, the advantage carries
+    gradient, or kl_coef is negative.
     Source: Schulman et al. 2017 (PPO), eq. 8, with the per-sample estimate of the divergence by Schulman 2020 (k3).
     """
     _judge(ratio=ratio, advantage=advantage)
@@ -148,7 +152,8 @@ def ppo_clip_loss(
 
     Shapes: all [*batch] -> [*batch], one value per sample.
     Gradient: through logp alone; logp_old and advantage are data.
-    Raises: ValueError if shapes differ, a value is NaN, logp_old or advantage carries gradient, or clip_eps is not positive.
+    Raises: ValueError if shapes differ, a value is NaN, logp_old or advantage carries gradient, or clip_eps is not
+    positive.
     Source: Schulman et al. 2017 (PPO), eq. 7; the sign is turned because it is minimised.
     """
     return -clip_objective(_ratio(logp, logp_old), advantage, clip_eps=clip_eps)
@@ -170,7 +175,10 @@ def kl_penalty_loss(
     Raises: ValueError if shapes differ, a value is NaN, logp_old or advantage carries gradient, or kl_coef is negative.
     Source: Schulman et al. 2017 (PPO), eq. 8, with Schulman's k3 in place of the exact divergence.
     """
-    return -kl_objective(_ratio(logp, logp_old), advantage, kl_coef=kl_coef)
+    _check.number(kl_coef=kl_coef, at_least=0)
+    # From log r itself: the log of a ratio that has underflowed to zero would be infinite, its gradient NaN.
+    _, k3 = kl_estimates(logp, logp_old)
+    return importance_loss(logp, logp_old, advantage) + kl_coef * k3
 
 
 def spo_loss(
@@ -244,6 +252,7 @@ def adaptive_kl_coef(kl_coef: float, kl: float, *, kl_target: float) -> float:
 def _ratio(logp: Tensor, logp_old: Tensor) -> Tensor:
     _check.same_shape(logp=logp, logp_old=logp_old)
     _check.constant(logp_old=logp_old)
+    _some(logp)
     return (logp - logp_old).exp()
 
 
@@ -251,5 +260,9 @@ def _judge(*, ratio: Tensor, advantage: Tensor) -> None:
     _check.same_shape(ratio=ratio, advantage=advantage)
     _check.entries(at_least=0, ratio=ratio)
     _check.constant(advantage=advantage)
-    if math.prod(ratio.shape) == 0:
+    _some(ratio)
+
+
+def _some(tensor: Tensor) -> None:
+    if math.prod(tensor.shape) == 0:
         raise ValueError("expected at least one sample; got an empty batch. Check how the batch was sliced.")

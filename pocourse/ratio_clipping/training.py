@@ -19,13 +19,13 @@ from pocourse.ratio_clipping.objectives import importance_loss, kl_penalty_loss,
 from pocourse.worlds import CartPole
 
 CHAPTER = "ratio_clipping"
-EPS = 0.2
+EPS, KL_COEF = 0.2, 1.0
 SOLVED = 475.0
 
 METHODS: dict[str, Loss] = {
     "unclipped": importance_loss,
     "PPO": partial(ppo_clip_loss, clip_eps=EPS),
-    "KL penalty": partial(kl_penalty_loss, kl_coef=1.0),
+    "KL penalty": partial(kl_penalty_loss, kl_coef=KL_COEF),
     "SPO": partial(spo_loss, eps=EPS),
 }
 LINE_OF = dict(zip(METHODS, figures.LINES, strict=False))
@@ -68,7 +68,14 @@ def configuration(name: str, profile: str) -> dict:
     if name not in COMPARISONS:
         raise ValueError(f"expected a comparison among {', '.join(COMPARISONS)}; got {name!r}. Choose one of them.")
     profile = profiles.profile(profile)
-    return {"world": "CartPole", "eps": EPS, **SIZES[profile], **COMPARISONS[name][profile], **COMMON}
+    return {
+        "world": "CartPole",
+        "eps": EPS,
+        "kl_coef": KL_COEF,
+        **SIZES[profile],
+        **COMPARISONS[name][profile],
+        **COMMON,
+    }
 
 
 def train(
@@ -83,10 +90,14 @@ def train(
     """Train every method on every seed as one batch, watch it, and return its record.
 
     ``name`` is "shallow" or "deep". The record is saved in ``folder``, by default the reader's own.
-    Interrupting it keeps what was finished.
+    Interrupting it keeps what was finished. It runs on at most four threads.
     Raises: ValueError for names that do not exist, or the profile gpu where torch finds no card.
     """
-    profile = profiles.profile(profile)
+    with profiles.threads():
+        return _train(name, methods, profiles.profile(profile), folder, made_by, quiet)
+
+
+def _train(name, methods, profile, folder, made_by, quiet):
     settings = configuration(name, profile)
     device = profiles.device(profile)
     if device.type == "cuda":
@@ -126,6 +137,33 @@ def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
     return load(paths.recorded_runs(CHAPTER), name, profile)
 
 
+def cost_card(profile: str = "auto") -> str:
+    """What the training cells cost, in Markdown: what they run on this machine, and what the recorded runs measured."""
+    profile = profiles.profile(profile)
+    lines = [
+        f"**What it costs** (profile `{profile}`)\n\n",
+        "| comparison | hidden layers | seeds | steps a seed | measured | memory | on |\n",
+        "|---|---|---|---|---|---|---|\n",
+    ]
+    for name in COMPARISONS:
+        c, made = configuration(name, profile), recorded(name, profile)
+        measured = "not measured yet | |"
+        if made is not None:
+            known, hardware = made.json, made.json["hardware"]
+            where = (
+                hardware["device"]
+                if hardware["device"] != "cpu"
+                else f"{hardware['cpu']}, {hardware['threads']} threads"
+            )
+            measured = f"{known['wall_time_s']:.0f} s | {known['peak_memory_mb']} MB | {where}"
+        lines.append(f"| {name} | {len(c['hidden'])} | {c['seeds']} | {c['steps']:,} | {measured} |\n")
+    lines.append(
+        f"\nEach trains {len(METHODS)} objectives at once. Other sizes: set `POCOURSE_PROFILE` to `ci` (seconds), "
+        "`cpu` or `gpu` (longer, wider, more seeds) before starting the kernel.\n"
+    )
+    return "".join(lines)
+
+
 def draw(record: Record | SavedRecord, *, behind: SavedRecord | None = None):
     """Return and ratio deviation against steps, as bands over seeds; the recorded run lies pale behind.
 
@@ -137,20 +175,21 @@ def draw(record: Record | SavedRecord, *, behind: SavedRecord | None = None):
             ends = []
             for index, method in enumerate(record.methods):
                 line = LINE_OF.get(method, figures.LINES[4 + index % 2])
+                if not len(record.steps):
+                    continue
                 if behind is not None and method in behind.methods:
                     pale = behind.curves()[key][:, behind.methods.index(method)]
                     figures.band(panel, behind.steps, pale, line=line, faint=True, resamples=200)
                 mean = figures.band(panel, record.steps, record.curves()[key][:, index], line=line, resamples=200)
                 ends.append((mean[-1], method, line["color"]))
-            _finish(panel, key, record, behind)
+            _finish(panel, key, record)
             figures.label_lines(panel, [end for end in ends if math.isfinite(end[0])])
         return figure, describe(record)
 
 
-def _finish(panel, key, record, behind):
+def _finish(panel, key, record):
     panel.set_xlabel("environment steps per seed")
-    last = max(record.steps[-1], 1)
-    panel.set_xlim(0, last)
+    panel.set_xlim(0, max([1, *record.steps[-1:]]))
     panel.xaxis.set_major_locator(figures.matplotlib.ticker.MaxNLocator(4))
     panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f}k" if x else "0")
     if key == "return":
@@ -168,9 +207,9 @@ def describe(record: Record | SavedRecord) -> str:
     """The curves in words: for each method the final return and the largest |r - 1|, with bands."""
     layers = len(_configuration(record)["hidden"])
     parts = [
-        f"{method}: final return {_said(s['final_return'])}, largest mean |r-1| {_said(s['largest_ratio_deviation'])}"
+        f"{method}: final return {_said(s['final_return'])}, largest mean |r-1| {_largest(s)}"
         for method, s in record.summary().items()
-    ]
+    ] or ["no update is finished yet"]
     return (
         f"Two panels against environment steps, bands over {len(record.seeds)} seeds, policy with {layers} hidden "
         f"layers on CartPole: return on the left, ratio deviation (logarithmic) on the right. " + "; ".join(parts) + "."
@@ -183,20 +222,26 @@ def table(record: Record | SavedRecord) -> str:
         "| objective | final return | seeds at 475 or more | largest minibatch mean of \\|r − 1\\| |\n"
         "|---|---|---|---|\n"
     )
-    rows = [
-        f"| {method} | {_said(s['final_return'])} | {sum(x is not None and x >= SOLVED for x in s['final_return']['seeds'])}"
-        f" of {len(record.seeds)} | {_said(s['largest_ratio_deviation'])} |\n"
-        for method, s in record.summary().items()
-    ]
+    rows = []
+    for method, s in record.summary().items():
+        solved = sum(x is not None and x >= SOLVED for x in s["final_return"]["seeds"])
+        cells = (method, _said(s["final_return"]), f"{solved} of {len(record.seeds)}", _largest(s))
+        rows.append(f"| {' | '.join(cells)} |\n")
     return head + "".join(rows)
 
 
-def _said(statistics: dict) -> str:
+def _said(statistics: dict, without: str = "none yet") -> str:
     if statistics["iqm"] is None:
-        return "none yet"
-    digits = (lambda x: f"{x:.0f}") if statistics["iqm"] >= 20 else (lambda x: f"{x:.2f}")
-    low, high = statistics["band"]
-    return f"{digits(statistics['iqm'])} ({digits(low)} to {digits(high)})"
+        return without
+    digits = ".0f" if statistics["iqm"] >= 20 else ".2f"
+    low, high = ("∞" if end is None else f"{end:{digits}}" for end in statistics["band"])
+    return f"{statistics['iqm']:{digits}} ({low} to {high})"
+
+
+def _largest(summary: dict) -> str:
+    lost = len(summary["diverged_at_update"])
+    said = _said(summary["largest_ratio_deviation"], "not finite")
+    return said + (f", {lost} seed{'s' * (lost > 1)} diverged" if lost else "")
 
 
 def _configuration(record):

@@ -4,6 +4,7 @@ The truth is the gradient of E_new[A] in the logits of the current policy. The s
 old policy, as they do in every epoch but the first. All expectations are sums over the actions.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -43,11 +44,15 @@ def sample_gradients(
 
     Shapes: prob_old, prob, advantage [action] -> [drawn action, logit].
     Gradient: none; the derivative of the objective is autograd's.
-    Raises: ValueError for shapes that differ, probabilities that do not sum to one, NaN.
+    Raises: ValueError for shapes that differ or have more than one axis, probabilities that do not sum to one, an
+    action that the old policy never draws, an input that carries gradient, NaN.
     Source: the chain rule; the score of a softmax policy is Sutton & Barto (2018), section 13.3.
     """
     _check.same_shape(prob_old=prob_old, prob=prob, advantage=advantage)
+    _check.shape((prob_old.numel(),), prob_old=prob_old)
+    _check.constant(prob_old=prob_old, prob=prob, advantage=advantage)
     _check.probabilities(prob_old=prob_old, prob=prob)
+    _check.entries(above=0, prob_old=prob_old, remedy="The ratio needs an old policy that draws every action.")
     ratio = (prob / prob_old).detach().requires_grad_()
     (slope,) = torch.autograd.grad(objective(ratio, advantage).sum(), ratio)
     score = torch.eye(len(prob), dtype=prob.dtype) - prob
@@ -66,7 +71,7 @@ def judge(
 
     Shapes: as :func:`sample_gradients`.
     Gradient: none.
-    Raises: ValueError as :func:`sample_gradients`.
+    Raises: ValueError as :func:`sample_gradients`, and for a true gradient of zero, which nothing can be measured by.
     Source: ours.
     """
     gradients = sample_gradients(objective, prob_old, prob, advantage)
@@ -74,12 +79,17 @@ def judge(
     mean = prob_old @ gradients
     variance = float(prob_old @ gradients.square().sum(1) - mean.square().sum())
     scale = float(truth.norm())
+    if scale <= 1e-12:
+        raise ValueError(
+            f"expected a true gradient that is not zero; got one of norm {scale:g}. "
+            "Choose advantages that differ, and a policy that is not certain."
+        )
     return Estimator(
         mean=mean,
         bias=float((mean - truth).norm()) / scale,
         variance=variance / scale**2,
         cosine=float(torch.nn.functional.cosine_similarity(mean, truth, dim=0)),
-        samples=max(1, round(variance / (0.1 * scale) ** 2)),
+        samples=max(1, math.ceil(variance / (0.1 * scale) ** 2 - 1e-9)),
     )
 
 
@@ -117,7 +127,5 @@ def markdown(
     for name, prob in policies.items():
         for label, objective in objectives.items():
             e = judge(objective, prob_old, prob, advantage)
-            lines.append(
-                f"| {name} | {label} | {e.bias:.3f} | {e.variance:.2f} | {e.cosine:+.3f} | {e.samples:,} |\n"
-            )
+            lines.append(f"| {name} | {label} | {e.bias:.3f} | {e.variance:.2f} | {e.cosine:+.3f} | {e.samples:,} |\n")
     return "".join(lines)
