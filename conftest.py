@@ -21,6 +21,8 @@ if GUARD not in sys.path:
 
 import offline_guard  # noqa: E402
 
+import pocourse  # noqa: E402, F401  before torch, and for the kernels: it settles how threads wait
+
 offline_guard.install()
 
 os.environ["POCOURSE_HOME"] = tempfile.mkdtemp(prefix="pocourse-tests-")

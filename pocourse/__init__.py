@@ -15,8 +15,15 @@ The map. A chapter is a folder, and all chapters have the same rooms:
 Rooms of a chapter: ``objectives`` or ``estimators`` (the equations: tensors in, one value per
 sample out), ``claims`` (every numbered equation, executable), ``training`` (the last cell).
 
-This module imports nothing, so that ``import pocourse`` is instant; torch comes in with the
+This module imports nothing heavy, so that ``import pocourse`` is instant; torch comes in with the
 chapters.
 """
+
+import os
+
+# Torch's threads wait for each other by spinning. On two cores that are shared with anything else this makes
+# a training step up to forty times slower; giving up the spin early costs a twentieth on a quiet machine.
+# It is read when torch is loaded, so import pocourse first. A value that is set already stays.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.1.0"

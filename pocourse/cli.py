@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def lab(notebook: Annotated[str, typer.Argument(help="a notebook's file name")] 
         )
     if importlib.util.find_spec("jupyterlab") is None:
         _refuse("expected JupyterLab; it is not installed. Run `pip install 'pocourse[lab]'`.")
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(path)]))
+    # JupyterLab refuses to start for root, who is the only user in many containers.
+    as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *as_root, str(path)]))
 
 
 @app.command()

@@ -212,3 +212,21 @@ def test_equations_of_a_chapter_are_numbered_without_gaps():
 
 def test_all_kinds_of_claims_are_used():
     assert {found.kind for found in SHIPPED.values()} == set(claims.KINDS)
+
+
+# What MathJax and KaTeX both know, as far as the course uses it. A word stuck to a command is none of these.
+MACROS = set(
+    """Big Longrightarrow Omega alpha arg bar begin big bigg cases chi clip cdot dots end epsilon eta ell exp frac gamma
+    ge geq in infty kappa lambda langle le left leq log mathbb mathrm max mid min mu nabla ne nu operatorname partial pi pm
+    qquad quad rangle rho right sim sqrt sum sup text tfrac theta to top xi""".split()
+)
+
+
+@pytest.mark.parametrize("found", claims.registry().values(), ids=lambda found: found.id)
+def test_the_tex_is_well_formed(found):
+    unknown = set(re.findall(r"\\([A-Za-z]+)", found.tex)) - MACROS
+    assert not unknown
+    assert found.tex.count("{") == found.tex.count("}")
+    assert len(re.findall(r"\\left\b", found.tex)) == len(re.findall(r"\\right\b", found.tex))
+    assert found.tex.count("\\begin") == found.tex.count("\\end")
+    assert "tag" not in found.tex

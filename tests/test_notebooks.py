@@ -86,11 +86,12 @@ check("ratio_clipping.two")
 @dataclass
 class FakeClaim:
     equation: str
+    tex: str = ""
 
 
 CLAIMS = {
-    "ratio_clipping.one": FakeClaim("2.1"),
-    "ratio_clipping.two": FakeClaim("2.2"),
+    "ratio_clipping.one": FakeClaim("2.1", "r = 1"),
+    "ratio_clipping.two": FakeClaim("2.2", "r =  2"),
     "diffusion_dpo.else": FakeClaim("5.1"),
 }
 
@@ -229,6 +230,7 @@ def test_a_broken_notebook_is_found(rule, change, said):
         ("equations_have_claims", "\\tag{2.1}", "\\tag{2.9}", "\\tag{2.9} has no claim"),
         ("equations_have_claims", "\\tag{2.1}", "\\tag{2.9}", "no \\tag{2.1} stands"),
         ("equations_have_claims", "\\tag{2.2}", "\\tag{2.1}", "\\tag{2.1} stands 2 times"),
+        ("equations_have_claims", "r = 1", "r = 3", "(2.1) is not written as in the claim ratio_clipping.one"),
         ("equations_have_claims", '"ratio_clipping.one"', '"ratio_clipping.two"', "no check('ratio_clipping.one')"),
         ("equations_have_claims", 'check("ratio_clipping.one")', 'expect("ratio_clipping.one")', "no check("),
         ("equations_have_claims", "```python\n", "## Another · 0 min\n```python\n", "no check("),

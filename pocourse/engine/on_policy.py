@@ -88,7 +88,8 @@ def _updates(
     methods, size = len(losses), num_envs * num_steps
     parameters = per_method(agent.init(streams), methods).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=learning_rate, eps=1e-5, fused=True)
-    running = start(world, per_method(streams.uniform(num_envs, world.reset_dim), methods))
+    with _check.values_unread():
+        running = start(world, per_method(streams.uniform(num_envs, world.reset_dim), methods))
     alive = torch.ones(len(parameters), dtype=torch.bool, device=parameters.device)
 
     for update in range(num_updates):

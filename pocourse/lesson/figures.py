@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 
@@ -148,11 +149,13 @@ def limit_line(axes: Axes, y: float, text: str, *, at: float = 0.02) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG that is the same for the same figure and matplotlib."""
-    buffer = io.BytesIO()
+    """The figure as a PNG that is the same for the same figure and matplotlib, in 255 colours: a third of the size."""
+    drawn, small = io.BytesIO(), io.BytesIO()
     with style():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+        figure.savefig(drawn, format="png", dpi=DPI)
+    picture = Image.open(drawn).convert("RGB")
+    picture.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def bundle(figure: Figure, alt: str) -> tuple[dict, dict]:

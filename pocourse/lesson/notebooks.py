@@ -357,7 +357,7 @@ def headings_in_order(place: Place) -> list[str]:
 
 
 def equations_have_claims(place: Place) -> list[str]:
-    """Every numbered equation has one claim and one number, and is checked before the next section begins."""
+    """Every numbered equation has one claim, stands there in its TeX, and is checked before the next section begins."""
     problems = []
     cells, mine = place.book.cells, {}
     for id, claim in (place.claims or {}).items():
@@ -376,11 +376,17 @@ def equations_have_claims(place: Place) -> list[str]:
     for index, number in tagged:
         if number not in mine:
             problems.append(f"{_where(index, cells[index])}: \\tag{{{number}}} has no claim")
-        elif mine[number][0] not in _checked_in_section(cells, index, number):
-            problems.append(
-                f"{_where(index, cells[index])}: no check({mine[number][0]!r}) between it and the next section"
-            )
+            continue
+        id = mine[number][0]
+        if _bare(f"{place.claims[id].tex}\\tag{{{number}}}") not in _bare(cells[index].source):
+            problems.append(f"{_where(index, cells[index])}: ({number}) is not written as in the claim {id}")
+        if id not in _checked_in_section(cells, index, number):
+            problems.append(f"{_where(index, cells[index])}: no check({id!r}) between it and the next section")
     return problems
+
+
+def _bare(tex: str) -> str:
+    return re.sub(r"\s+", "", tex)
 
 
 def _tags(cell: NotebookNode) -> list[str]:

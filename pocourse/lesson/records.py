@@ -24,7 +24,8 @@ from pocourse import __version__
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 
 MAX_POINTS = 128
-CURVES = ("return", "ratio_deviation", "kl", "entropy", "value_loss")
+MEASURED = ("ratio_deviation", "kl", "entropy", "value_loss")  # by the engine, each update
+CURVES = ("return", "largest_deviation", *MEASURED)
 
 
 class Record:
@@ -81,17 +82,19 @@ class Record:
     def curves(self) -> dict[str, np.ndarray]:
         """Every curve as [point, method, seed], at most MAX_POINTS points.
 
-        The return at a point is the mean over the episodes that ended in the last ``return_window`` updates.
+        The return at a point is the mean over the episodes that ended in the last ``return_window`` updates;
+        ``largest_deviation`` is the largest ``ratio_deviation`` of all updates so far, the thinned ones included.
         Where a seed has diverged its ratio deviation is infinite: no finite number would be honest.
         """
         if not self._metrics:
             return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in CURVES}
-        keys = ("return_sum", "episodes", *CURVES[1:])
+        keys = ("return_sum", "episodes", *MEASURED)
         stacked = {key: self._stack(key).double().numpy() for key in keys}
         stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
         total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
         with np.errstate(invalid="ignore", divide="ignore"):
             stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
+        stacked["largest_deviation"] = np.maximum.accumulate(stacked["ratio_deviation"], axis=0)
         points = self._points()
         return {key: stacked[key][points] for key in CURVES}
 

@@ -82,9 +82,11 @@ def draw_objectives(advantage: float = 1.0):
                 panel.set_ylim((-0.45, span) if a > 0 and row == 0 else (-span, 0.45) if row == 0 else (-span, span))
                 label_lines(panel, _together({name: y[-1] for name, y in lines.items()}, span), gap=0.085)
             if a < 0:  # this side of A parts the lines on the left, inside the panel
-                for name, y in (("unclipped", -0.42), ("PPO", -0.74), ("PPO-RB", -1.02)):
-                    axes[0, 1].text(0.42, y, name, color=LINE_OF[name]["color"], fontsize=9.5)
-            axes[0, column].set_title(f"A = {a:+g}: " + ("make it likelier" if a > 0 else "make it rarer"))
+                for name, x, y in (("unclipped", 0.53, -0.45), ("PPO", 0.42, -0.76), ("PPO-RB", 0.42, -1.01)):
+                    axes[0, 1].text(x, y, name, color=LINE_OF[name]["color"], fontsize=8.6)
+            axes[0, column].set_title(
+                f"A = {a:+g}: ".replace("-", "−") + ("make it likelier" if a > 0 else "make it rarer")
+            )
             axes[1, column].set_xlabel("ratio r")
         axes[0, 0].set_ylabel("objective f(r)")
         axes[1, 0].set_ylabel("derivative df/dr")
@@ -220,8 +222,8 @@ def draw_ratio_scatter(runs: dict[int, SoftmaxBatch]):
     )
     alt = (
         f"Scatter of the 256 ratios of one seed against the epoch, PPO above SPO, one column per depth. Red lines mark "
-        f"1 - {EPS:g} and 1 + {EPS:g}. Samples with A > 0 rise, those with A < 0 fall. PPO's cloud leaves the range, "
-        f"further with every layer; SPO's gathers at its edges. Outside the range at the end: {shares}."
+        f"1 - {EPS:g} and 1 + {EPS:g}. Samples with A > 0 rise, those with A < 0 fall. A cloud "
+        f"that leaves the range is dragged by the others. More than a twentieth of eps beyond it at the end: {shares}."
     )
     return figure, alt
 
