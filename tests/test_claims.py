@@ -217,8 +217,8 @@ def test_all_kinds_of_claims_are_used():
 # What MathJax and KaTeX both know, as far as the course uses it. A word stuck to a command is none of these.
 MACROS = set(
     """Big Longrightarrow Omega alpha arg bar begin big bigg cases chi clip cdot dots end epsilon eta ell exp frac gamma
-    ge geq in infty kappa lambda langle le left leq log mathbb mathrm max mid min mu nabla ne nu operatorname partial pi pm
-    qquad quad rangle rho right sim sqrt sum sup text tfrac theta to top xi""".split()
+    ge geq in infty kappa lambda langle le left leq log mathbb mathrm max mid min mu nabla ne nu operatorname partial pi
+    pm qquad quad rangle rho right sim sqrt sum sup text tfrac theta to top xi""".split()
 )
 
 
