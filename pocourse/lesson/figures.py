@@ -139,12 +139,14 @@ def _apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.clip(means, 0.02, 0.98 - offsets[-1]) + offsets
 
 
-def limit_line(axes: Axes, y: float, text: str, *, at: float = 0.02) -> None:
-    """A thin red line with its meaning written on it: a bound, a target."""
+def limit_line(axes: Axes, y: float, text: str, *, at: float | None = None) -> None:
+    """A thin red line with its meaning in words: a bound, a target.
+
+    The words stand on the line, ``at`` the given share of the width, or beside the axis as a tick of their own.
+    """
     axes.axhline(y, color=LIMIT, linewidth=1.1, zorder=1.5)
-    note = axes.text(
-        at, y, text, color=LIMIT, fontsize=8.8, va="bottom", ha="left", transform=axes.get_yaxis_transform()
-    )
+    place = {"x": -0.02, "va": "center", "ha": "right"} if at is None else {"x": at, "va": "bottom", "ha": "left"}
+    note = axes.text(y=y, s=text, color=LIMIT, fontsize=9, transform=axes.get_yaxis_transform(), **place)
     note.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=CARD)])
 
 

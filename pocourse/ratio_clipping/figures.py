@@ -82,8 +82,14 @@ def draw_objectives(advantage: float = 1.0):
                 panel.set_ylim((-0.45, span) if a > 0 and row == 0 else (-span, 0.45) if row == 0 else (-span, span))
                 label_lines(panel, _together({name: y[-1] for name, y in lines.items()}, span), gap=0.085)
             if a < 0:  # this side of A parts the lines on the left, inside the panel
-                for name, x, y in (("unclipped", 0.53, -0.45), ("PPO", 0.42, -0.76), ("PPO-RB", 0.42, -1.01)):
-                    axes[0, 1].text(x, y, name, color=LINE_OF[name]["color"], fontsize=8.6)
+                for name, end, text in (
+                    ("unclipped", (0.52, -0.52), (0.55, -0.42)),
+                    ("PPO", (0.42, -0.80), (0.42, -0.74)),
+                    ("PPO-RB", (0.50, -0.89), (0.43, -1.52)),
+                ):
+                    color = LINE_OF[name]["color"]
+                    leader = {"arrowstyle": "-", "color": color, "linewidth": 0.8} if name == "PPO-RB" else None
+                    axes[0, 1].annotate(name, end, text, color=color, fontsize=9, arrowprops=leader)
             axes[0, column].set_title(
                 f"A = {a:+g}: ".replace("-", "−") + ("make it likelier" if a > 0 else "make it rarer")
             )

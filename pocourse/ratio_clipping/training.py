@@ -55,7 +55,7 @@ COMPARISONS = {
         "gpu": {"hidden": (64, 64), "steps": 1_000_000},
     },
     "deep": {
-        "ci": {"hidden": (64,) * 6, "steps": 5_120},
+        "ci": {"hidden": (64,) * 6, "steps": 8_192},
         "cpu": {"hidden": (64,) * 6, "steps": 125_000},
         "gpu": {"hidden": (256, 256, 128, 128, 64, 64), "steps": 1_000_000},
     },
@@ -202,17 +202,18 @@ def _finish(panel, key, record):
     panel.set_xlabel("environment steps per seed")
     panel.set_xlim(0, max([1, *record.steps[-1:]]))
     panel.xaxis.set_major_locator(figures.matplotlib.ticker.MaxNLocator(4))
-    panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f}k" if x else "0")
+    panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
     if key == "return":
         panel.set_title("Return")
         panel.set_ylim(0, 520)
-        figures.limit_line(panel, SOLVED, "475: solved", at=0.6)
+        panel.set_yticks(range(0, 500, 100))
+        figures.limit_line(panel, SOLVED, "solved: 475")
     else:
         panel.set_title("Largest mean |r − 1| so far")
         panel.set_yscale("log")
         panel.set_ylim(0.02, 100)
         panel.yaxis.set_major_formatter("{x:g}")
-        figures.limit_line(panel, EPS, f"ε = {EPS:g}", at=0.6)
+        figures.limit_line(panel, EPS, f"ε = {EPS:g}")
 
 
 def first_solved(record: Record | SavedRecord) -> dict[str, float]:
