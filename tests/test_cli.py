@@ -238,7 +238,10 @@ def test_lab_opens_a_notebook(monkeypatch, tmp_path, user, options):
     done = pocourse("lab")
     assert done.exit_code == 3  # JupyterLab's own
     notebook = str(tmp_path / "notebooks" / cli.FIRST_NOTEBOOK)
-    assert called == [[sys.executable, "-m", "jupyterlab", *options, notebook]]
+    (command,) = called
+    assert command[:3] == [sys.executable, "-m", "jupyterlab"] and command[-1] == notebook
+    assert [option for option in command if option.startswith("--allow")] == options
+    assert "--LabApp.news_url=None" in command  # nothing is asked of a network
 
 
 def test_lab_needs_a_checkout(monkeypatch):

@@ -7,8 +7,8 @@ import nbclient
 import nbformat
 import pytest
 
-from pocourse.lesson import notebooks
-from pocourse.lesson.notebooks import RULES, Place
+from pocourse.lesson import notebook_rules, notebooks
+from pocourse.lesson.notebook_rules import RULES, Place
 
 each_shipped = pytest.mark.parametrize(
     "path", [pytest.param(path, id=path.stem) for path in notebooks.shipped()] or [pytest.param(None, id="none")]
@@ -34,9 +34,9 @@ def test_shipped_notebook_keeps(path, rule):
 @pytest.mark.notebooks
 @each_shipped
 def test_the_core_path_runs_without_the_further_cells(path):
-    core = notebooks.without_further(place_of(path).book)
+    core = notebook_rules.without_further(place_of(path).book)
     done = notebooks.execute(core, folder=path.parent, profile="ci", timeout=120)
-    assert notebooks.executed(Place(done)) == []
+    assert notebook_rules.executed(Place(done)) == []
 
 
 # --- the rules, each on a notebook that breaks it --------------------------------------------------
@@ -211,7 +211,7 @@ def change_text(old, new):
         ("clean", say("in 'C:\\Users\\someone\\x.py'"), "C:\\Users\\someone"),
         ("clean", say("<Thing at 0x7f1234567890>"), "object address"),
         ("clean", store(**{"text/html": "<a href='file:///x'>"}), "file:///x"),
-        ("clean", store(**{notebooks.WIDGET: {"model_id": "x"}}), "widget view"),
+        ("clean", store(**{notebook_rules.WIDGET: {"model_id": "x"}}), "widget view"),
         ("clean", add_widget_state, "widget state"),
     ],
 )
@@ -256,12 +256,12 @@ def test_a_broken_text_is_found(rule, old, new, said):
 
 def test_a_second_claim_for_an_equation_is_found():
     claims = {**CLAIMS, "ratio_clipping.too": FakeClaim("2.1")}
-    assert "(2.1) has 2 claims" in "\n".join(notebooks.equations_have_claims(judged(claims=claims)))
+    assert "(2.1) has 2 claims" in "\n".join(notebook_rules.equations_have_claims(judged(claims=claims)))
 
 
 def test_a_missing_text_and_a_large_file_are_found():
-    assert "there is no text" in notebooks.in_sync(replace(judged(), text=None))[0]
-    assert "1,000,000 bytes" in notebooks.small(judged(size=1_000_000))[0]
+    assert "there is no text" in notebook_rules.in_sync(replace(judged(), text=None))[0]
+    assert "1,000,000 bytes" in notebook_rules.small(judged(size=1_000_000))[0]
 
 
 def test_every_rule_has_a_notebook_that_breaks_it():
@@ -277,7 +277,7 @@ def test_every_rule_has_a_notebook_that_breaks_it():
 def test_urls_and_relative_paths_are_no_absolute_paths():
     place = judged()
     say("see https://example.org/home/x.html, ./tmp/x, 1/2, </div>, text/html, and/or")(place)
-    assert notebooks.clean(place) == []
+    assert notebook_rules.clean(place) == []
 
 
 # --- building --------------------------------------------------------------------------------------
@@ -361,10 +361,10 @@ def test_an_id_survives_a_new_cell_above_it():
 
 def test_the_core_path_is_the_notebook_without_further_cells():
     book = notebooks.reads(GOOD)
-    assert [notebooks.tags(cell) for cell in notebooks.without_further(book).cells] == [
+    assert [notebook_rules.tags(cell) for cell in notebook_rules.without_further(book).cells] == [
         set(),
         set(),
-        {notebooks.CHECKED},
+        {notebook_rules.CHECKED},
     ]
     assert len(book.cells) == 5
 
