@@ -52,7 +52,12 @@ def test_every_configuration_can_be_trained(name, profile):
     assert size % c["num_minibatches"] == 0 and size >= 2 * c["num_minibatches"]
     assert c["steps"] // size >= 8  # enough updates to see a curve
     assert len(c["hidden"]) == 2 if name == "shallow" else len(c["hidden"]) >= 6
-    assert json.loads(json.dumps(c))["eps"] == training.EPS
+    assert json.loads(json.dumps(c))["objectives"] == {
+        "unclipped": "importance_loss",
+        "PPO": "ppo_clip_loss(clip_eps=0.2)",
+        "KL penalty": "kl_penalty_loss(kl_coef=1.0)",
+        "SPO": "spo_loss(eps=0.2)",
+    }
 
 
 def test_profiles_differ_in_size_alone_and_grow():
@@ -236,7 +241,7 @@ def test_a_damaged_recorded_run_keeps_nobody_from_training(tiny, tmp_path, monke
     (tmp_path / "shipped" / "shallow-cpu.json").write_text("{")
     with refused("Delete both files"):
         training.recorded("shallow")
-    with pytest.warns(UserWarning, match="drawn without the recorded run"):
+    with pytest.warns(UserWarning, match="gone on without the recorded run"):
         record = training.train("shallow", profile="ci", folder=tmp_path, quiet=True)
     assert record.status == "finished"
 

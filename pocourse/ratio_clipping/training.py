@@ -62,7 +62,7 @@ COMPARISONS = {
 }
 
 
-def configuration(name: str, profile: str) -> dict:
+def configuration(name: str, profile: str, methods: Mapping[str, Loss] = METHODS) -> dict:
     """Every number a comparison is run with, as it goes into its record.
 
     Raises: ValueError for a comparison or a profile that does not exist.
@@ -70,14 +70,16 @@ def configuration(name: str, profile: str) -> dict:
     if name not in COMPARISONS:
         raise ValueError(f"expected a comparison among {', '.join(COMPARISONS)}; got {name!r}. Choose one of them.")
     profile = profiles.profile(profile)
-    return {
-        "world": "CartPole",
-        "eps": EPS,
-        "kl_coef": KL_COEF,
-        **SIZES[profile],
-        **COMPARISONS[name][profile],
-        **COMMON,
-    }
+    objectives = {method: _in_words(loss) for method, loss in methods.items()}
+    return {"world": "CartPole", "objectives": objectives, **SIZES[profile], **COMPARISONS[name][profile], **COMMON}
+
+
+def _in_words(loss: Loss) -> str:
+    """A loss as its call, such as ``spo_loss(eps=0.2)``."""
+    if isinstance(loss, partial):
+        given = [repr(x) for x in loss.args] + [f"{key}={x!r}" for key, x in loss.keywords.items()]
+        return f"{_in_words(loss.func)}({', '.join(given)})"
+    return getattr(loss, "__name__", type(loss).__name__)
 
 
 def train(
@@ -100,7 +102,7 @@ def train(
 
 
 def _train(name, methods, profile, folder, made_by, quiet):
-    settings = configuration(name, profile)
+    settings = configuration(name, profile, methods)
     device = profiles.device(profile)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -139,12 +141,12 @@ def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
     return load(paths.recorded_runs(CHAPTER), name, profile)
 
 
-def _backdrop(name: str) -> SavedRecord | None:
-    """The recorded run to draw behind a live one; a damaged one must not keep anybody from training."""
+def _backdrop(name: str, profile: str = "cpu") -> SavedRecord | None:
+    """The recorded run, to compare a live one with; a damaged one must not keep anybody from training."""
     try:
-        return recorded(name)
+        return recorded(name, profile)
     except ValueError as error:
-        warnings.warn(f"drawn without the recorded run: {error}", stacklevel=3)
+        warnings.warn(f"gone on without the recorded run: {error}", stacklevel=3)
         return None
 
 
@@ -157,7 +159,7 @@ def cost_card(profile: str = "auto") -> str:
         "|---|---|---|---|---|---|---|\n",
     ]
     for name in COMPARISONS:
-        c, made = configuration(name, profile), recorded(name, profile)
+        c, made = configuration(name, profile), _backdrop(name, profile)
         measured = "not measured yet | |"
         if made is not None:
             known, hardware = made.json, made.json["hardware"]

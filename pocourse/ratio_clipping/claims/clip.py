@@ -105,7 +105,7 @@ clip_g_form.twin(
     kind="witness",
     tex=r"\sup_{\pi'}\big\{\mathrm{KL}(\pi\,\|\,\pi')(s)\,:\,r(s,a_t)=1\big\}=\infty"
     r"\qquad\text{for three or more actions with } \pi>0",
-    source="Wang et al. 2020, as Xie et al. 2025 (SPO), Theorem 4.1, quotes it; the conditions are ours",
+    source="Wang et al. 2019, as Xie et al. 2025 (SPO), Theorem 4.1, quotes it; the conditions are ours",
     draws=300,
     tolerance=0,
 )
@@ -225,7 +225,7 @@ def _shared_step(draw, batch):
     kind="witness",
     tex=r"\frac{\partial f_{\mathrm{clip}}}{\partial r_t}=0\quad\text{and yet}\quad "
     r"A_t\,\big\langle\nabla_\theta L^{\mathrm{clip}},\,\nabla_\theta r_t\big\rangle>0\quad\text{for some batches}",
-    source="Wang et al. 2019 (Truly PPO); the instance is ours",
+    source="ours; the point is that of Wang et al. 2019 (Truly PPO), known to us second-hand",
     draws=300,
     tolerance=0,
 )
