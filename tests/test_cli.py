@@ -129,7 +129,8 @@ def test_record_needs_a_checkout(home, monkeypatch):
 
 
 LONG_RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is born deaf to it
 from pocourse import cli
 from pocourse.lesson import live
 from pocourse.ratio_clipping import training

@@ -230,6 +230,7 @@ def test_a_broken_notebook_is_found(rule, change, said):
         ("equations_have_claims", "\\tag{2.1}", "\\tag{2.9}", "\\tag{2.9} has no claim"),
         ("equations_have_claims", "\\tag{2.1}", "\\tag{2.9}", "no \\tag{2.1} stands"),
         ("equations_have_claims", "\\tag{2.2}", "\\tag{2.1}", "\\tag{2.1} stands 2 times"),
+        ("equations_have_claims", "\\tag{2.1}", "\\tag{2.9}", "(2.9) stands before (2.2)"),
         ("equations_have_claims", "r = 1", "r = 3", "(2.1) is not written as in the claim ratio_clipping.one"),
         ("equations_have_claims", '"ratio_clipping.one"', '"ratio_clipping.two"', "no check('ratio_clipping.one')"),
         ("equations_have_claims", 'check("ratio_clipping.one")', 'expect("ratio_clipping.one")', "no check("),

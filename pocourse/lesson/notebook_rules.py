@@ -170,7 +170,10 @@ def headings_in_order(place: Place) -> list[str]:
 
 
 def equations_have_claims(place: Place) -> list[str]:
-    """Every numbered equation has one claim, stands there in its TeX, and is checked before the next section begins."""
+    """Every numbered equation has one claim, in whose TeX it is written, and is checked before the next section begins.
+
+    The numbers rise from the first to the last.
+    """
     problems = []
     cells, mine = place.book.cells, {}
     for id, claim in (place.claims or {}).items():
@@ -186,6 +189,9 @@ def equations_have_claims(place: Place) -> list[str]:
             problems.append(f"({number}) has {len(ids)} claims: {', '.join(ids)}")
         if number not in numbers:
             problems.append(f"the claim {ids[0]} is for ({number}), and no \\tag{{{number}}} stands in the notebook")
+    for (_, before), (index, number) in itertools.pairwise(tagged):
+        if _place_in_order(before) > _place_in_order(number):
+            problems.append(f"{_where(index, cells[index])}: ({before}) stands before ({number})")
     for index, number in tagged:
         if number not in mine:
             problems.append(f"{_where(index, cells[index])}: \\tag{{{number}}} has no claim")
@@ -196,6 +202,10 @@ def equations_have_claims(place: Place) -> list[str]:
         if id not in _checked_in_section(cells, index, number):
             problems.append(f"{_where(index, cells[index])}: no check({id!r}) between it and the next section")
     return problems
+
+
+def _place_in_order(number: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", number)]
 
 
 def _bare(tex: str) -> str:

@@ -84,7 +84,7 @@ performance_difference.twin(
 
 @claim(
     "ratio_clipping.first_order",
-    equation="2.3",
+    equation="2.4",
     kind="order",
     tex=r"\eta(\pi_t)-\eta(\pi)=L_\pi(\pi_t)+O(t^2),\qquad"
     r" L_\pi(\pi')=\frac{1}{1-\gamma}\,\mathbb{E}_{s\sim d_\pi,\,a\sim\pi}\big[r\,A_\pi(s,a)\big]",
@@ -123,7 +123,7 @@ first_order.twin(
 
 @claim(
     "ratio_clipping.tv_ratio",
-    equation="2.4",
+    equation="2.3",
     kind="identity",
     tex=r"\mathrm{TV}(\pi,\pi')(s)=\tfrac12\sum_a|\pi'(a\mid s)-\pi(a\mid s)|"
     r"=\tfrac12\,\mathbb{E}_{a\sim\pi}\big|r-1\big|\qquad(\pi>0)",
