@@ -45,7 +45,7 @@ def lab(notebook: Annotated[str, typer.Argument(help="a notebook's file name")] 
         _refuse("expected JupyterLab; it is not installed. Run `pip install 'pocourse[lab]'`.")
     # JupyterLab refuses to start for root, who is the only user in many containers.
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    # The course needs no network, and a lesson no pop-ups: neither news nor a look for updates.
+    # The course needs no network: JupyterLab is to fetch no news and to look for no updates.
     quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *quiet, *as_root, str(path)]))
 
