@@ -17,11 +17,12 @@ from pocourse.lesson.bands import interquartile_mean
 from pocourse.lesson.live import follow
 from pocourse.lesson.records import Record, SavedRecord, load
 from pocourse.policy_gradient.estimators import gae
+from pocourse.ratio_clipping.figures import EPS, LINE_OF
 from pocourse.ratio_clipping.objectives import importance_loss, kl_penalty_loss, ppo_clip_loss, spo_loss
 from pocourse.worlds import CartPole
 
 CHAPTER = "ratio_clipping"
-EPS, KL_COEF = 0.2, 1.0
+KL_COEF = 1.0
 SOLVED = 475.0
 
 METHODS: dict[str, Loss] = {
@@ -30,7 +31,6 @@ METHODS: dict[str, Loss] = {
     "KL penalty": partial(kl_penalty_loss, kl_coef=KL_COEF),
     "SPO": partial(spo_loss, eps=EPS),
 }
-LINE_OF = dict(zip(METHODS, figures.LINES, strict=False))
 
 COMMON = {
     "num_epochs": 10,
