@@ -573,3 +573,19 @@ def test_a_question_without_an_answer_is_refused(changes, word):
 def test_no_samples_are_refused(counts):
     with refused():
         truth.estimate(importance_objective, OLD, NEW, ADVANTAGE, generator=torch.Generator(), **counts)
+
+
+def test_the_sampled_table_agrees_with_the_exact_one():
+    objectives = {"unclipped": importance_objective, "PPO": partial(clip_objective, clip_eps=0.2)}
+    counts = {"num_samples": 20_000, "num_seeds": 8, "generator": torch.Generator().manual_seed(0)}
+    rows = truth.sampled_markdown(objectives, OLD, NEW, ADVANTAGE, **counts).splitlines()[2:]
+    for (name, objective), row in zip(objectives.items(), rows, strict=True):
+        label, bias, distance, cosine, sampled = (cell.strip() for cell in row.strip("|").split("|"))
+        exact = truth.judge(objective, OLD, NEW, ADVANTAGE)
+        noise = 4 * (exact.variance / 20_000) ** 0.5  # in units of the truth, as the bias is
+        assert label == name and float(bias) == pytest.approx(exact.bias, abs=5e-4)
+        assert abs(float(distance.split()[0]) - exact.bias) < noise + 1e-3
+        assert float(cosine) == pytest.approx(exact.cosine, abs=5e-4)
+        assert abs(float(sampled.split()[0]) - exact.cosine) < noise + 1e-3
+        low, high = (float(x) for x in sampled.split("(")[1].rstrip(")").split(" to "))
+        assert low <= float(sampled.split()[0]) <= high

@@ -14,6 +14,7 @@ from pocourse.engine.fixed_batch import fixed_batch
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 from pocourse.lesson.figures import FAINT, INK, LIMIT, LINES, band, label_lines, limit_line, panels, style
 from pocourse.ratio_clipping import bounds
+from pocourse.ratio_clipping.claims.instances import taken
 from pocourse.ratio_clipping.objectives import (
     clip_objective,
     importance_loss,
@@ -24,15 +25,7 @@ from pocourse.ratio_clipping.objectives import (
     spo_loss,
     spo_objective,
 )
-from pocourse.worlds import (
-    advantages,
-    contextual_batch,
-    occupancy,
-    performance,
-    random_mdp,
-    random_policy,
-    two_state_mdp,
-)
+from pocourse.worlds import contextual_batch, random_mdp, random_policy, two_state_mdp
 
 EPS = 0.2
 OBJECTIVES = {
@@ -299,8 +292,8 @@ def tightness(*, gammas: tuple[float, ...] = (0.5, 0.9, 0.99), draws: int = 1000
     for gamma in gammas:
         mdp = random_mdp(num_states=5, num_actions=3, gamma=gamma, batch=(draws,), generator=generator)
         pi, new = (random_policy((draws, 5, 3), generator=generator) for _ in range(2))
-        adv, d = advantages(mdp, pi), occupancy(mdp, pi)
-        gap = (performance(mdp, new) - performance(mdp, pi) - bounds.surrogate_gain(d, new, adv, gamma=gamma)).abs()
+        step = taken(mdp, pi, new)
+        adv, d, gap = step.advantage, step.occupancy, step.gap.abs()
         greedy = torch.nn.functional.one_hot(adv.argmax(-1), 3).double()
         columns.append(
             (
@@ -318,9 +311,8 @@ def _extremal_tightness(gamma: float, mixture: float = 1e-3) -> torch.Tensor:
     mdp = two_state_mdp(gain=1 / mixture, loss=1.0, gamma=gamma)
     pi = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     new = torch.tensor([[1 - mixture, mixture], [0.0, 1.0]], dtype=torch.float64)
-    adv, d = advantages(mdp, pi), occupancy(mdp, pi)
-    gap = performance(mdp, new) - performance(mdp, pi) - bounds.surrogate_gain(d, new, adv, gamma=gamma)
-    return gap.abs() / bounds.average_tv_penalty(d, pi, new, adv, gamma=gamma)
+    step = taken(mdp, pi, new)
+    return step.gap.abs() / bounds.average_tv_penalty(step.occupancy, pi, new, step.advantage, gamma=gamma)
 
 
 def draw_tightness(result: Tightness):

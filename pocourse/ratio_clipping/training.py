@@ -203,7 +203,7 @@ def draw(record: Record | SavedRecord, *, behind: SavedRecord | None = None):
 def _finish(panel, key, record):
     panel.set_xlabel("environment steps per seed")
     panel.set_xlim(0, max([1, *record.steps[-1:]]))
-    panel.xaxis.set_major_locator(figures.matplotlib.ticker.MaxNLocator(4))
+    panel.locator_params(axis="x", nbins=4)
     panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
     if key == "return":
         panel.set_title("Return")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pocourse import _check
+from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 from pocourse.worlds import reward_gradient
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -128,4 +129,38 @@ def markdown(
         for label, objective in objectives.items():
             e = judge(objective, prob_old, prob, advantage)
             lines.append(f"| {name} | {label} | {e.bias:.3f} | {e.variance:.2f} | {e.cosine:+.3f} | {e.samples:,} |\n")
+    return "".join(lines)
+
+
+def sampled_markdown(
+    objectives: Mapping[str, Objective],
+    prob_old: Tensor,
+    prob: Tensor,
+    advantage: Tensor,
+    *,
+    num_samples: int,
+    num_seeds: int,
+    generator: torch.Generator,
+) -> str:
+    """The same judgement from samples: per seed one gradient, its distance to the truth and its cosine with it.
+
+    In Markdown: interquartile mean over the seeds with its 95% band, beside the exact value. The distance holds the
+    bias and the noise of ``num_samples`` samples together, so it is not zero for an estimator without bias.
+    Raises: ValueError as :func:`estimate`.
+    """
+    truth = reward_gradient(prob, advantage)
+    lines = [
+        "| estimator | bias, exact | distance, sampled | cosine, exact | cosine, sampled |\n|---|---|---|---|---|\n"
+    ]
+    for label, objective in objectives.items():
+        exact = judge(objective, prob_old, prob, advantage)
+        counts = {"num_samples": num_samples, "num_seeds": num_seeds, "generator": generator}
+        gradient = estimate(objective, prob_old, prob, advantage, **counts).mean(1)
+        distance = (gradient - truth).norm(dim=1) / truth.norm()
+        cosine = torch.nn.functional.cosine_similarity(gradient, truth.expand_as(gradient), dim=1)
+        said = []
+        for values, form in ((distance, ".3f"), (cosine, "+.3f")):
+            low, high = bootstrap_band(values.numpy())
+            said.append(f"{interquartile_mean(values.numpy()):{form}} ({low:{form}} to {high:{form}})")
+        lines.append(f"| {label} | {exact.bias:.3f} | {said[0]} | {exact.cosine:+.3f} | {said[1]} |\n")
     return "".join(lines)

@@ -4,7 +4,7 @@ import torch
 
 from pocourse.lesson.claims import claim
 from pocourse.ratio_clipping import bounds
-from pocourse.ratio_clipping.claims import _instances
+from pocourse.ratio_clipping.claims import instances
 
 GAP = r"\big|\eta(\pi')-\eta(\pi)-L_\pi(\pi')\big|"
 MEAN = r"\bar A(s)=\mathbb{E}_{a\sim\pi'}A_\pi(s,a)"
@@ -42,7 +42,7 @@ def _largest_tv(step):
     attained=0.001,
 )
 def average_tv_bound(draw, penalty=_average_tv):
-    steps = _instances.steps(draw)
+    steps = instances.steps(draw)
     return torch.cat([step.gap.abs() for step in steps]), torch.cat([penalty(step) for step in steps])
 
 
@@ -81,7 +81,7 @@ def cpi_bound(draw, penalty=bounds.cpi_quoted_penalty):
 
 
 def _mixture_sides(draw, penalty):
-    mixtures = _instances.mixtures(draw)
+    mixtures = instances.mixtures(draw)
     large = [penalty(m.weight, m.target, m.step.advantage, gamma=m.step.gamma) for m in mixtures]
     return torch.cat([m.step.gap.abs() for m in mixtures]), torch.cat(large)
 
@@ -164,7 +164,7 @@ trpo_bound.twin(
     attained=1e-9,
 )
 def never_looser(draw, trpo=_trpo):
-    steps = _instances.steps(draw)
+    steps = instances.steps(draw)
     return torch.cat([_average_tv(step) for step in steps]), torch.cat([trpo(step) for step in steps])
 
 
@@ -194,7 +194,7 @@ never_looser.twin(
     attained=0.001,
 )
 def pinsker(draw, root=lambda kl: (kl / 2).sqrt()):
-    old, new = _instances.policy(draw, 4), _instances.policy(draw, 4)
+    old, new = instances.policy(draw, 4), instances.policy(draw, 4)
     # Close to equality: a fair coin and one that is off by up to 5 per cent.
     coin = torch.zeros_like(old)
     coin[:, :2] = 0.5

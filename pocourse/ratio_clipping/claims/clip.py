@@ -6,7 +6,7 @@ import torch
 
 from pocourse.lesson.claims import claim
 from pocourse.ratio_clipping import bounds, objectives
-from pocourse.ratio_clipping.claims import _instances
+from pocourse.ratio_clipping.claims import instances
 
 EPS = 0.2
 
@@ -111,7 +111,7 @@ clip_g_form.twin(
 )
 def ratio_fixed_kl_unbounded(draw, divergence=bounds.kl_divergence):
     demanded = draw.uniform(low=5, high=50)
-    old = 0.05 + 0.8 * _instances.policy(draw, 4)
+    old = 0.05 + 0.8 * instances.policy(draw, 4)
     old = old / old.sum(-1, keepdim=True)
     new = old.clone()
     new[:, 1] = old[:, 1] * torch.exp(-(demanded + 1) / old[:, 1])
@@ -139,14 +139,14 @@ def _two_actions(draw):
 
 def _all_ratios_above(draw, eps):
     """Old and new policies whose ratios are all at least 1 - eps; in the second half one rare action takes all."""
-    old = _instances.policy(draw, 4)
+    old = instances.policy(draw, 4)
     rare = 10 ** -draw.uniform(low=2, high=6)
     concentrated = torch.cat((rare[:, None], (1 - rare)[:, None] * old[:, 1:] / old[:, 1:].sum(-1, keepdim=True)), -1)
     first_action = torch.zeros_like(old)
     first_action[:, 0] = 1
     new, concentrated_new = (
         (1 - eps[:, None]) * a + eps[:, None] * b
-        for a, b in ((old, _instances.policy(draw, 4)), (concentrated, first_action))
+        for a, b in ((old, instances.policy(draw, 4)), (concentrated, first_action))
     )
     return torch.cat((old, concentrated)), torch.cat((new, concentrated_new))
 
@@ -185,7 +185,7 @@ kl_needs_all_ratios.twin(
 )
 def _one_ratio(draw):
     eps = draw.uniform(low=0.05, high=0.5)
-    old = _instances.policy(draw, 4)
+    old = instances.policy(draw, 4)
     new = torch.stack((old[:, 0], old[:, 1] * 1e-9, old[:, 2] + old[:, 1] * (1 - 1e-9), old[:, 3]), -1)
     return bounds.kl_divergence(old, new), -torch.log1p(-eps)
 

@@ -4,7 +4,7 @@ import torch
 
 from pocourse.lesson.claims import claim
 from pocourse.ratio_clipping import bounds, objectives, optima
-from pocourse.ratio_clipping.claims import _instances, _solvers
+from pocourse.ratio_clipping.claims import _solvers, instances
 
 STEP = 1.5
 
@@ -19,7 +19,7 @@ def _stationary(draw, ratio, price):
     For a concave objective on the simplex, a new policy with no zero is the optimum exactly where
     they are equal: then no mass gains anything by moving from one action to another.
     """
-    prob, advantage = _instances.policy(draw, 4), draw.normal(4)
+    prob, advantage = instances.policy(draw, 4), draw.normal(4)
     new = (prob * ratio(prob, advantage, step=STEP)).requires_grad_()
     objective = (new * advantage).sum() - price(prob, new).sum() / STEP
     (slope,) = torch.autograd.grad(objective, new)
@@ -102,7 +102,7 @@ kl_old_new_link.twin(
     tolerance=1e-9,
 )
 def chi2_link(draw, link=optima.chi2_link):
-    prob, advantage = _instances.policy(draw, 4), draw.normal(4)
+    prob, advantage = instances.policy(draw, 4), draw.normal(4)
     price = torch.full_like(prob, 1 / STEP)
     return _solvers.best_ratio(prob, advantage, price), link(prob, advantage, step=STEP)
 
@@ -146,7 +146,7 @@ def _chi_square(old, new):
     tolerance=1e-12,
 )
 def spo_is_chi2(draw, advantages=_constant_size, divergence=_chi_square, half=0.5):
-    old, new, advantage = _instances.policy(draw, 4), _instances.policy(draw, 4), advantages(draw)
+    old, new, advantage = instances.policy(draw, 4), instances.policy(draw, 4), advantages(draw)
     size = (old * advantage.abs()).sum(-1, keepdim=True)
     spo = (old * objectives.spo_objective(new / old, advantage, eps=EPS)).sum(-1, keepdim=True)
     chi2 = (new * advantage).sum(-1, keepdim=True) - half * size / EPS * divergence(old, new)[:, None]

@@ -4,7 +4,7 @@ import torch
 
 from pocourse.lesson.claims import claim
 from pocourse.ratio_clipping import objectives, optima
-from pocourse.ratio_clipping.claims import _instances, _solvers
+from pocourse.ratio_clipping.claims import _solvers, instances
 
 EPS = 0.2
 SPO = r"f_{\mathrm{SPO}}=rA-\frac{|A|}{2\epsilon}(r-1)^2"
@@ -110,7 +110,7 @@ sandwich.twin(
 
 def _bandit(draw):
     """Random one-state problems; in every tenth one action has no advantage at all."""
-    prob, advantage = _instances.policy(draw, 4), draw.normal(4)
+    prob, advantage = instances.policy(draw, 4), draw.normal(4)
     advantage[::10, 0] = 0
     return prob, advantage
 
@@ -157,7 +157,7 @@ one_state_optimum.twin(
 
 def _interior_bandit(draw):
     """One-state problems with |A| in [.5, 2], where no optimal ratio reaches zero; the first is a small example."""
-    prob = _instances.policy(draw, 3)
+    prob = instances.policy(draw, 3)
     advantage = draw.uniform(3, low=0.5, high=2) * torch.where(draw.uniform(3) < 0.5, -1.0, 1.0)
     prob[0], advantage[0] = prob.new_tensor([0.7, 0.2, 0.1]), prob.new_tensor([0.1, -0.05, -0.6])
     return prob, advantage
@@ -265,7 +265,7 @@ own_constraint_violated.twin(
     tolerance=1e-9,
 )
 def tv_constrained_optimum(draw, optimum=optima.tv_constrained_optimum, eps=0.4):
-    prob, advantage = _instances.policy(draw, 4), draw.normal(4)
+    prob, advantage = instances.policy(draw, 4), draw.normal(4)
     return _solvers.best_in_tv_ball(prob, advantage, 0.4), prob * optimum(prob, advantage, eps=eps)
 
 

@@ -4,7 +4,7 @@ import torch
 
 from pocourse.lesson.claims import claim
 from pocourse.ratio_clipping import bounds, objectives
-from pocourse.ratio_clipping.claims import _instances
+from pocourse.ratio_clipping.claims import instances
 from pocourse.worlds import tabular
 
 
@@ -19,7 +19,7 @@ from pocourse.worlds import tabular
     tolerance=1e-12,
 )
 def importance_sampling(draw, weights=lambda old, new: old, ratio=lambda old, new: new / old):
-    old, new, advantage = _instances.policy(draw, 5), _instances.policy(draw, 5), draw.normal(5)
+    old, new, advantage = instances.policy(draw, 5), instances.policy(draw, 5), draw.normal(5)
     weighted = objectives.importance_objective(ratio(old, new), advantage)
     return (new * advantage).sum(-1), (weights(old, new) * weighted).sum(-1)
 
@@ -37,8 +37,8 @@ importance_sampling.twin(
 
 
 def _random_pair(draw, gamma):
-    mdp = _instances.random_world(draw, draw.count, gamma)
-    return mdp, _instances.policy(draw, 4, 3), _instances.policy(draw, 4, 3)
+    mdp = instances.random_world(draw, draw.count, gamma)
+    return mdp, instances.policy(draw, 4, 3), instances.policy(draw, 4, 3)
 
 
 @claim(
@@ -57,7 +57,7 @@ def performance_difference(
     horizon=lambda gamma: 1 / (1 - gamma),
 ):
     left, right = [], []
-    for gamma in _instances.GAMMAS:
+    for gamma in instances.GAMMAS:
         mdp, old, new = _random_pair(draw, gamma)
         left.append(tabular.performance(mdp, new) - tabular.performance(mdp, old))
         mean = bounds.expected_advantage(new, advantage(mdp, old, new))
@@ -94,7 +94,7 @@ performance_difference.twin(
     rate=2,
 )
 def first_order(draw, promised=bounds.surrogate_gain):
-    mdp = _instances.random_world(draw, draw.count, 0.9)
+    mdp = instances.random_world(draw, draw.count, 0.9)
     logits, direction = draw.normal(4, 3), draw.normal(4, 3)
     old = logits.softmax(-1)
     sizes = torch.tensor([3e-4, 1e-4, 3e-5, 1e-5], dtype=torch.float64)
@@ -132,7 +132,7 @@ first_order.twin(
     tolerance=1e-12,
 )
 def tv_ratio(draw, weights=lambda old, new: old, half=0.5):
-    old, new = _instances.policy(draw, 5), _instances.policy(draw, 5)
+    old, new = instances.policy(draw, 5), instances.policy(draw, 5)
     deviation = objectives.ratio_deviation(new.log(), old.log())
     return bounds.total_variation(old, new), half * (weights(old, new) * deviation).sum(-1)
 
@@ -157,8 +157,8 @@ tv_ratio.twin(
 )
 def tv_support(draw, unseen=0.5):
     mask = torch.ones(5, dtype=torch.float64).index_fill(0, torch.tensor([1, 3]), 0)
-    old = _instances.policy(draw, 5) * mask
-    old, new = old / old.sum(-1, keepdim=True), _instances.policy(draw, 5)
+    old = instances.policy(draw, 5) * mask
+    old, new = old / old.sum(-1, keepdim=True), instances.policy(draw, 5)
     seen = old > 0
     ratio = torch.where(seen, new / torch.where(seen, old, torch.ones_like(old)), torch.ones_like(old))
     right = (old * (ratio - 1).abs()).sum(-1) / 2 + unseen * (new * ~seen).sum(-1)
