@@ -1,4 +1,4 @@
-"""The command line: ``pocourse lab | run | claims``."""
+"""The command line: ``pocourse lab | run | claims | grade | status``."""
 
 import contextlib
 import importlib
@@ -122,6 +122,151 @@ def claims(
                 f"error {verdict['error']:.2g}; {twins} of {len(verdict['twins_refuted'])} twins refuted"
             )
     raise typer.Exit(0 if all(good) else 1)
+
+
+@app.command()
+def grade(
+    exercise: Annotated[
+        str | None, typer.Argument(help="an exercise, such as ratio_clipping.ppo_clip; without one, all are listed")
+    ] = None,
+    answer: Annotated[str | None, typer.Argument(help="a Python file that defines the function of the stub")] = None,
+    hint: Annotated[bool, typer.Option("--hint", help="print the next hint")] = False,
+    solution: Annotated[bool, typer.Option("--solution", help="print a right answer")] = False,
+    matrix: Annotated[
+        str | None, typer.Option(metavar="CHAPTER", help="which property kills which wrong answer, for a whole chapter")
+    ] = None,
+) -> None:
+    """Grade an answer to an exercise; without an answer, show what is asked.
+
+    The exit status is 0 for a right answer, and for a complete matrix; 1 otherwise.
+    """
+    _import_rooms("exercises", "museum")
+    from pocourse.lesson import exercises, grader
+
+    if matrix is not None:
+        if exercise or answer or hint or solution:
+            _refuse("expected --matrix with a chapter and nothing else. Leave the rest away.")
+        raise typer.Exit(_print_matrix(matrix))
+    if exercise is None:
+        for id, found in exercises.registry().items():
+            print(f"{id}: {found.title} (difficulty {found.difficulty} of 5, about {found.minutes} min)")
+        print("\n`pocourse grade ID` shows one of them, `pocourse grade ID FILE` grades your answer.")
+        return
+    try:
+        found = exercises.find(exercise)
+    except ValueError:
+        _refuse(f"expected an exercise among {', '.join(exercises.registry())}; got {exercise}.")
+    if (answer is not None) + hint + solution > 1:
+        _refuse("expected one of: a file, --hint, --solution; got more. Leave the others away.")
+    if hint:
+        grader.hint(exercise)
+    elif solution:
+        grader.solution(exercise)
+    elif answer is None:
+        grader.card(exercise)
+        print(f"\n{found.stub}\n\nWrite it into a file, and: pocourse grade {exercise} FILE")
+    else:
+        raise typer.Exit(0 if grader.grade_file(exercise, answer) else 1)
+
+
+def _print_matrix(chapter: str) -> int:
+    from pocourse.lesson import exercises
+
+    mine = [id for id, found in exercises.registry().items() if found.chapter == chapter]
+    if not mine:
+        known = ", ".join(dict.fromkeys(found.chapter for found in exercises.registry().values()))
+        _refuse(f"expected a chapter with exercises among {known}; got {chapter}.")
+    found = [exercises.matrix(id) for id in mine]
+    print("x: this property kills the wrong answer; right answers stand below, and no property may kill them.\n")
+    print("\n\n".join(str(one) for one in found))
+    wrong, right = sum(len(one.kills) for one in found), sum(len(one.accepted) for one in found)
+    survivors, refused = sum(len(one.survivors) for one in found), sum(len(one.refused) for one in found)
+    print(
+        f"\n{chapter}: {len(found)} exercises, {wrong - survivors} of {wrong} wrong answers killed, "
+        f"{right - refused} of {right} right answers pass."
+    )
+    return 0 if all(one.complete for one in found) else 1
+
+
+def _import_rooms(*rooms: str) -> None:
+    """Import these rooms of every chapter that has them, for what they register."""
+    for name in CHAPTERS.values():
+        for room in rooms:
+            if importlib.util.find_spec(f"pocourse.{name}.{room}"):
+                importlib.import_module(f"pocourse.{name}.{room}")
+
+
+@app.command()
+def status(
+    reset: Annotated[bool, typer.Option("--reset", help="delete what is recorded, after asking")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="with --reset: do not ask")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print what is recorded, and where, as JSON")] = False,
+) -> None:
+    """Show which exercises, questions and predictions you have done, and which are open."""
+    from pocourse.lesson import progress
+
+    if reset and as_json:
+        _refuse("expected --reset or --json; got both. Leave one of them away.")
+    if yes and not reset:
+        _refuse("expected --yes together with --reset; got it alone. Leave it away.")
+    state, trouble = progress.look()
+    if trouble:
+        typer.echo(trouble, err=True)
+    if reset:
+        held = None if trouble else ", ".join(f"{section} {len(entries)}" for section, entries in state.items())
+        _reset(held, ask=not yes)
+        return
+    if trouble:  # an empty list would not be the truth
+        raise typer.Exit(1)
+    if as_json:
+        print(json.dumps({"file": str(progress.file()), **state}, indent=1))
+        return
+    from pocourse.lesson.status import summary
+
+    for line in summary(*_offered(), state):
+        print(line)
+    print(f"\nProgress is kept in {progress.file()}")
+
+
+def _reset(held: str | None, *, ask: bool) -> None:
+    """Delete the file of progress, which is known to hold ``held``."""
+    from pocourse.lesson import progress
+
+    path = progress.file()
+    named = f"{path} ({held})" if held else f"{path}"
+    if not os.path.lexists(path):
+        print(f"Nothing to clear: there is no {path}")
+        return
+    if ask and not typer.confirm(f"Delete {named}? This cannot be undone."):
+        print(f"Kept {path}")
+        raise typer.Exit(1)
+    try:
+        progress.reset()
+    except OSError as error:
+        _refuse(f"expected to delete {path}; got: {error}. Close what uses it, or delete it by hand.")
+    print(f"Deleted {named}")
+
+
+def _offered() -> list[dict[str, list[tuple[str, str]]]]:
+    """The exercises, questions and predictions of all chapters: for each of the three, (id, title) by chapter."""
+    _import_rooms("exercises", "museum", "quiz")
+    exercises = importlib.import_module("pocourse.lesson.exercises")
+    quiz = importlib.import_module("pocourse.lesson.quiz")  # the module: the package may offer a function of that name
+    titles = [
+        {id: found.title for id, found in exercises.registry().items()},
+        {id: found.text for id, found in quiz.registry().items()},
+        {id: found.text for id, found in quiz.predictions().items()},
+    ]
+    return [_by_chapter(found) for found in titles]
+
+
+def _by_chapter(titles: dict[str, str]) -> dict[str, list[tuple[str, str]]]:
+    headings = {name: f"{number} {name}" for number, name in CHAPTERS.items()}
+    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings.values()}
+    for id, title in titles.items():
+        name = id.split(".")[0]
+        found.setdefault(headings.get(name, name), []).append((id, title))
+    return found
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ each_shipped = pytest.mark.parametrize(
 
 def place_of(path):
     assert path is not None, "notebooks/ holds no notebook: neither NN_name.ipynb nor text/NN_name.md"
-    return notebooks.look_at(path, notebooks.chapter_claims(path))
+    return notebooks.look_at(path, notebooks.chapter_claims(path), *notebooks.chapter_tasks(path))
 
 
 @pytest.mark.notebooks
@@ -37,6 +37,34 @@ def test_the_core_path_runs_without_the_further_cells(path):
     core = notebook_rules.without_further(place_of(path).book)
     done = notebooks.execute(core, folder=path.parent, profile="ci", timeout=120)
     assert notebook_rules.executed(Place(done)) == []
+
+
+def solved(path):
+    """The notebook's text with a solution in the place of every stub, and the ids of the exercises."""
+    exercises, _ = notebooks.chapter_tasks(path)
+    book = notebooks.read_text(notebooks.text_of(path))
+    stubs = {found.stub: found.solution for found in exercises.values()}
+    for cell in book.cells:
+        cell.source = stubs.get(cell.source, cell.source)
+    return book, list(exercises)
+
+
+@pytest.mark.slow
+@pytest.mark.notebooks
+@each_shipped
+def test_the_notebook_runs_to_its_end_with_the_solutions_put_in(path):
+    book, ids = solved(path)
+    done = notebooks.execute(book, folder=path.parent, profile="ci", timeout=120)
+    assert notebook_rules.executed(Place(done)) == []
+    verdicts = {
+        id: "".join(output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+        for cell in done.cells
+        for word, id in notebook_rules.calls(cell)
+        if word == "grade"
+    }
+    assert list(verdicts) == ids and ids
+    for id, said in verdicts.items():
+        assert ": right. All " in said, (id, said)
 
 
 # --- the rules, each on a notebook that breaks it --------------------------------------------------
@@ -80,6 +108,30 @@ $$ r = 2 \\tag{2.2} $$
 
 check("ratio_clipping.two")
 ```
+
+## Asked · 0 min
+
+```{code-cell} ipython3
+card("ratio_clipping.f")
+predict("ratio_clipping.p")
+```
+
+```{code-cell} ipython3
+def f(x):
+    ...
+```
+
+```{code-cell} ipython3
+:tags: [nbval-check-output]
+
+grade("ratio_clipping.f", f)
+```
+
+```{code-cell} ipython3
+hint("ratio_clipping.f")
+solution("ratio_clipping.f")
+compare("ratio_clipping.p", 1.0)
+```
 """
 
 
@@ -87,6 +139,18 @@ check("ratio_clipping.two")
 class FakeClaim:
     equation: str
     tex: str = ""
+
+
+@dataclass
+class FakeExercise:
+    name: str
+    stub: str
+
+
+TASKS = {
+    "exercises": {"ratio_clipping.f": FakeExercise("f", "def f(x):\n    ...")},
+    "asked": {"predict": ("ratio_clipping.p",), "compare": ("ratio_clipping.p",), "exhibit": ()},
+}
 
 
 CLAIMS = {
@@ -103,7 +167,8 @@ def judged(text=GOOD, claims=CLAIMS, **changes):
     for count, cell in enumerate(codes, 1):
         cell.execution_count = count
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="holds\n")]
-    return replace(Place(book, notebooks.reads(text), size=10_000, chapter=2, claims=claims), **changes)
+    place = Place(book, notebooks.reads(text), size=10_000, chapter=2, claims=claims, **TASKS)
+    return replace(place, **changes)
 
 
 def image(**alt):
@@ -198,7 +263,7 @@ def change_text(old, new):
         ("in_sync", change_source, "source differs"),
         ("in_sync", change_tags, "tags differs"),
         ("in_sync", change_type, "type differs"),
-        ("in_sync", add_cell, "6 cells here, 5 in the text"),
+        ("in_sync", add_cell, "11 cells here, 10 in the text"),
         ("executed", clear_count, "not executed"),
         ("executed", run_out_of_order, "executed as number 2"),
         ("executed", add_error, "error"),
@@ -248,6 +313,34 @@ def test_a_broken_notebook_is_found(rule, change, said):
             ":tags: [nbval-check-output]\n\ncheck",
             "\nx = 1\nif x:\n    %time x\n    expect",
             "calls expect",
+        ),
+        ("exercises_are_whole", 'card("ratio_clipping.f")\n', "", "f has no card"),
+        ("exercises_are_whole", "    ...", "    return 1", "no untouched stub"),
+        ("exercises_are_whole", 'grade("ratio_clipping.f", f)', "check('x')", "f has no grade"),
+        ("exercises_are_whole", 'hint("ratio_clipping.f")\n', "", "f has no hint"),
+        ("exercises_are_whole", 'solution("ratio_clipping.f")\n', "", "f has no solution"),
+        ("exercises_are_whole", 'card("ratio_clipping.f")', 'solution("ratio_clipping.f")', "no card"),
+        ("exercises_are_whole", 'check("ratio_clipping.one")', 'solution("ratio_clipping.f")', "in this order"),
+        ("exercises_are_whole", 'compare("ratio_clipping.p", 1.0)', "f(1)", "is a learner's answer"),
+        (
+            "exercises_are_whole",
+            'predict("ratio_clipping.p")',
+            'hint("ratio_clipping.g")',
+            "no exercise of this chapter",
+        ),
+        ("everything_is_asked", 'predict("ratio_clipping.p")\n', "", "nowhere calls predict('ratio_clipping.p')"),
+        ("everything_is_asked", 'compare("ratio_clipping.p", 1.0)', "1", "nowhere calls compare"),
+        (
+            "everything_is_asked",
+            'check("ratio_clipping.one")',
+            'compare("ratio_clipping.p", 2)',
+            "before it is predicted",
+        ),
+        (
+            "everything_is_asked",
+            'check("ratio_clipping.one")',
+            'exhibit("ratio_clipping.x")',
+            "nothing of this chapter",
         ),
     ],
 )
@@ -336,6 +429,42 @@ def test_build_executes_normalises_and_is_repeatable(folder):
     assert len({cell.id for cell in book.cells}) == len(book.cells)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "kept"),
+    [
+        (["text/plain"], None),
+        (["text/plain", "text/html"], ["text/plain", "text/html"]),
+        (["text/plain", "image/png"], ["text/plain", "image/png"]),
+        (["text/html"], ["text/html"]),
+        ([], None),
+    ],
+)
+def test_a_widget_leaves_what_stands_in_for_it(kinds, kept):
+    view = {notebook_rules.WIDGET: {"model_id": "x"}}
+    data = {**view, **dict.fromkeys(kinds, "it")}
+    metadata = {notebook_rules.WIDGET: {"a": 1}, "image/png": {"alt": "x" * 40}}
+    book = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "quiz()",
+                outputs=[
+                    nbformat.v4.new_output("stream", name="stdout", text="one\n"),
+                    nbformat.v4.new_output("display_data", data=data, metadata=metadata),
+                    nbformat.v4.new_output("stream", name="stdout", text="two\n"),
+                ],
+            )
+        ]
+    )
+    outputs = notebooks.normalise(book).cells[0].outputs
+    if kept is None:
+        assert [output.output_type for output in outputs] == ["stream"] and outputs[0].text == "one\ntwo\n"
+    else:
+        assert [output.output_type for output in outputs] == ["stream", "display_data", "stream"]
+        assert sorted(outputs[1].data) == sorted(kept) and outputs[1].metadata == {"image/png": {"alt": "x" * 40}}
+        assert notebook_rules.clean(Place(notebooks.normalise(book))) == []
+    assert notebook_rules.WIDGET in book.cells[0].outputs[1].data  # the book itself is left as it was
+
+
 def test_a_failing_or_interrupted_build_leaves_the_old_notebook(folder, monkeypatch):
     path = folder / "07_small.ipynb"
     path.write_text("old")
@@ -362,12 +491,10 @@ def test_an_id_survives_a_new_cell_above_it():
 
 def test_the_core_path_is_the_notebook_without_further_cells():
     book = notebooks.reads(GOOD)
-    assert [notebook_rules.tags(cell) for cell in notebook_rules.without_further(book).cells] == [
-        set(),
-        set(),
-        {notebook_rules.CHECKED},
-    ]
-    assert len(book.cells) == 5
+    core = notebook_rules.without_further(book).cells
+    assert len(book.cells) == 10 and len(core) == 8
+    assert not any(notebook_rules.FURTHER in notebook_rules.tags(cell) for cell in core)
+    assert notebook_rules.tags(core[2]) == {notebook_rules.CHECKED}
 
 
 def test_notebooks_are_found_by_number_path_and_change(folder):
@@ -388,6 +515,7 @@ def test_the_command_line_says_what_is_wrong(folder, monkeypatch, capsys):
     assert "expected a notebook; got" in capsys.readouterr().err
 
     monkeypatch.setattr(notebooks, "chapter_claims", lambda path: {})
+    monkeypatch.setattr(notebooks, "chapter_tasks", lambda path: ({}, {}))
     assert notebooks.main(["lint", str(path)]) == 1
     assert "expected 07_small.ipynb beside its text" in capsys.readouterr().err
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pocourse.lesson import cards
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 
-CARD, INK, FAINT = "#fdfcf9", "#22252a", "#8a8f98"
-LIMIT = "#a3231f"
+CARD, INK, FAINT, LIMIT = cards.PAPER, cards.INK, cards.FAINT, cards.RED
 # Colours of Okabe and Ito, told apart by the common colour blindnesses, and a dash for each, for print in grey.
 LINES = (
     {"color": "#6b6f76", "linestyle": (0, (1, 1.4))},

@@ -41,6 +41,9 @@ class Place:
     size: int = 0
     chapter: int = 0
     claims: Mapping[str, object] | None = None
+    # The exercises of the chapter, and what else it has to show: for each function the ids it is to be called with.
+    exercises: Mapping[str, object] | None = None
+    asked: Mapping[str, tuple[str, ...]] | None = None
 
 
 def tags(cell: NotebookNode) -> set[str]:
@@ -303,6 +306,60 @@ def judges_are_tagged(place: Place) -> list[str]:
     return problems
 
 
+def exercises_are_whole(place: Place) -> list[str]:
+    """Every exercise has card, untouched stub, grade, hints and solution, in order; nothing else needs the answer."""
+    problems = []
+    code = [(index, cell, calls(cell)) for index, cell in enumerate(place.book.cells) if cell.cell_type == "code"]
+    for id, exercise in (place.exercises or {}).items():
+        places = [_first(code, "card", id), next((i for i, cell, _ in code if cell.source == exercise.stub), None)]
+        places += [_first(code, word, id) for word in ("grade", "hint", "solution")]
+        for word, at in zip(("card", "untouched stub", "grade", "hint", "solution"), places, strict=True):
+            if at is None:
+                problems.append(f"the exercise {id} has no {word} in the notebook")
+        found = [at for at in places if at is not None]
+        if found != sorted(found):
+            problems.append(f"{id}: expected card, stub, grade, hint and solution in this order; got cells {found}")
+        for index, cell, _ in code:
+            if index not in places[1:3] and exercise.name in _names(cell):
+                problems.append(f"{_where(index, cell)}: uses {exercise.name}, which is a learner's answer to {id}")
+    known = set(place.exercises or {})
+    for index, cell, called in code:
+        for word, id in called:
+            if word in ("card", "grade", "hint", "solution") and id not in known:
+                problems.append(f"{_where(index, cell)}: {word}({id!r}) is for no exercise of this chapter")
+    return problems
+
+
+def _first(code: list, word: str, id: str) -> int | None:
+    return next((index for index, _, called in code if (word, id) in called), None)
+
+
+def _names(cell: NotebookNode) -> set[str]:
+    tree = ast.parse(TransformerManager().transform_cell(cell.source))
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def everything_is_asked(place: Place) -> list[str]:
+    """What the chapter has to show and to ask stands in the notebook, and a prediction before its comparison."""
+    code = [(index, cell, calls(cell)) for index, cell in enumerate(place.book.cells) if cell.cell_type == "code"]
+    asked = place.asked or {}
+    problems = [
+        f"the notebook nowhere calls {word}({id!r})"
+        for word, ids in asked.items()
+        for id in ids
+        if _first(code, word, id) is None
+    ]
+    for id in asked.get("compare", ()):
+        before, after = _first(code, "predict", id), _first(code, "compare", id)
+        if before is not None and after is not None and before > after:
+            problems.append(f"{id} is compared in cell {after}, before it is predicted in cell {before}")
+    for index, cell, called in code:
+        for word, id in called:
+            if word in asked and id not in asked[word]:
+                problems.append(f"{_where(index, cell)}: {word}({id!r}) is nothing of this chapter")
+    return problems
+
+
 RULES: dict[str, Callable[[Place], list[str]]] = {
     rule.__name__: rule
     for rule in (
@@ -316,5 +373,7 @@ RULES: dict[str, Callable[[Place], list[str]]] = {
         clocks_add_up,
         further_is_marked,
         judges_are_tagged,
+        exercises_are_whole,
+        everything_is_asked,
     )
 }

@@ -9,6 +9,7 @@ import argparse
 import copy
 import hashlib
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pocourse.lesson.notebook_rules import ADDRESS, RULES, WIDGET, Place
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
+STAND_INS = {"text/html", "image/png"}
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -145,9 +147,13 @@ def normalise(book: NotebookNode) -> NotebookNode:
 def _settled(outputs: list[NotebookNode]) -> list[NotebookNode]:
     settled: list[NotebookNode] = []
     for output in outputs:
-        # A widget without its kernel is a dead line of text: the reader meets it when running the cell.
+        # A widget without its kernel is a dead line of text: the reader meets it when running the cell. Where a page
+        # or an image stands in for it, that is what remains.
         if WIDGET in output.get("data", {}):
-            continue
+            if not STAND_INS & set(output.data):
+                continue
+            del output.data[WIDGET]
+            output.get("metadata", {}).pop(WIDGET, None)
         previous = settled[-1] if settled else None
         if output.output_type == "stream" and previous is not None and previous.get("name") == output.name:
             previous.text += output.text
@@ -192,7 +198,12 @@ def build(path: Path, *, profile: str = "cpu") -> None:
     write(normalise(execute(read_text(text), folder=path.parent, profile=profile)), path)
 
 
-def look_at(path: Path, claims: Mapping[str, object]) -> Place:
+def look_at(
+    path: Path,
+    claims: Mapping[str, object],
+    exercises: Mapping[str, object] | None = None,
+    asked: Mapping[str, tuple[str, ...]] | None = None,
+) -> Place:
     """Read a notebook and its text for judging."""
     if not path.exists():
         raise ValueError(f"expected {path.name} beside its text; there is none. Run make notebooks.")
@@ -202,12 +213,14 @@ def look_at(path: Path, claims: Mapping[str, object]) -> Place:
         size=path.stat().st_size,
         chapter=int(path.name.partition("_")[0]),
         claims=claims,
+        exercises=exercises,
+        asked=asked,
     )
 
 
-def lint(path: Path, claims: Mapping[str, object]) -> list[str]:
-    """All rules on one notebook: a list of problems, empty when it keeps them."""
-    place = look_at(path, claims)
+def lint(path: Path, *offered: Mapping) -> list[str]:
+    """All rules on one notebook, ``offered`` as to ``look_at``: a list of problems, empty when it keeps them."""
+    place = look_at(path, *offered)
     return [f"{path.name}: {name}: {problem}" for name, rule in RULES.items() for problem in rule(place)]
 
 
@@ -223,6 +236,31 @@ def chapter_claims(path: Path) -> dict[str, object]:
     return claims.registry()
 
 
+def chapter_tasks(path: Path) -> tuple[dict[str, object], dict[str, tuple[str, ...]]]:
+    """The exercises of a notebook's chapter, and what else its notebook is to show: function -> ids."""
+    from pocourse.lesson import exercises, museum
+
+    quiz = importlib.import_module("pocourse.lesson.quiz")  # the module: the package offers a function of that name
+    chapter = path.stem.partition("_")[2]
+    for room in ("exercises", "museum", "quiz"):
+        if importlib.util.find_spec(f"pocourse.{chapter}.{room}"):
+            importlib.import_module(f"pocourse.{chapter}.{room}")
+
+    def mine(registry: Mapping) -> dict:
+        return {id: found for id, found in registry.items() if id.partition(".")[0] == chapter}
+
+    questions, predictions = mine(quiz.registry()), tuple(mine(quiz.predictions()))
+    kinds = {question.kind for question in questions.values()}
+    asked = {
+        "exhibit": tuple(mine(museum.registry())),
+        "predict": predictions,
+        "compare": predictions,
+        "entry_check": (chapter,) if "entry" in kinds else (),
+        "chapter_quiz": (chapter,) if "quiz" in kinds else (),
+    }
+    return mine(exercises.registry()), asked
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Build or lint from the command line; 1 when something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m pocourse.lesson.notebooks", description=__doc__.splitlines()[0])
@@ -233,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         paths = changed() if options.changed else chosen(options.notebooks)
         if options.task == "lint":
-            problems = [problem for path in paths for problem in lint(path, chapter_claims(path))]
+            problems = [problem for path in paths for problem in lint(path, chapter_claims(path), *chapter_tasks(path))]
             print("\n".join(problems) if problems else f"{len(paths)} notebook(s) keep all rules")
             return 1 if problems else 0
         profile = os.environ.get("POCOURSE_PROFILE", "cpu")

@@ -1,0 +1,130 @@
+"""Cards: how the course talks to its reader, as HTML in a notebook and as plain text everywhere else.
+
+The texts of exercises, quizzes and museum pieces are written once, with plain Unicode mathematics
+and a small markup: blank lines part paragraphs, ``- `` begins an item of a list, fences hold code,
+and ``code``, **bold** and *emphasis* work inside a line. The same text reads well in a terminal.
+"""
+
+import html
+import re
+
+PAPER, INK, FAINT, RED = "#fdfcf9", "#22252a", "#8a8f98", "#a3231f"
+# Border and background of a card. What a tone means, the text says in words as well: colour alone says nothing.
+TONES = {
+    "plain": (FAINT, PAPER),
+    "good": ("#2f7d4f", "#f1f8f2"),
+    "bad": (RED, "#fdf3f0"),
+    "open": ("#b58900", "#fcf8ea"),
+}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+_FENCE = re.compile(r"^```[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+_CODE = (
+    "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:0.92em;"
+    f"background-color:#efede6;color:{INK};border-radius:3px"
+)
+
+
+def to_html(text: str) -> str:
+    """The small markup of the course as HTML. Everything in it is escaped: it can hold no tags of its own."""
+    parts, end = [], 0
+    for fence in _FENCE.finditer(text):
+        parts += [_paragraphs(text[end : fence.start()]), code_block(fence[1])]
+        end = fence.end()
+    return "".join([*parts, _paragraphs(text[end:])])
+
+
+def code_block(code: str) -> str:
+    """A block of code as HTML."""
+    return f'<pre style="{_CODE};padding:8px 10px;margin:6px 0;overflow-x:auto">{html.escape(code.rstrip())}</pre>'
+
+
+def _paragraphs(text: str) -> str:
+    found = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        lines = block.strip().splitlines()
+        items: list[str] = []
+        before: list[str] = []
+        for line in lines:
+            if line.lstrip().startswith("- "):
+                items.append(line.lstrip()[2:])
+            elif items:
+                items[-1] += " " + line.strip()
+            else:
+                before.append(line.strip())
+        if before:
+            found.append(f'<p style="margin:6px 0">{inline(" ".join(before))}</p>')
+        if items:
+            listed = "".join(f'<li style="margin:3px 0">{inline(item)}</li>' for item in items)
+            found.append(f'<ul style="margin:6px 0;padding-left:22px">{listed}</ul>')
+    return "".join(found)
+
+
+def inline(text: str) -> str:
+    """The part of the markup that works inside a line."""
+
+    def styled(piece: str) -> str:
+        piece = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", piece)
+        return re.sub(r"(?<![\w*])\*(?!\s)([^*]+?)(?<!\s)\*(?![\w*])", r"<i>\1</i>", piece)
+
+    pieces = html.escape(text, quote=False).split("`")
+    if len(pieces) % 2 == 0:  # a single backtick is a backtick
+        return styled("`".join(pieces))
+    return "".join(
+        f'<code style="{_CODE};padding:1px 4px">{piece}</code>' if index % 2 else styled(piece)
+        for index, piece in enumerate(pieces)
+    )
+
+
+def card(title: str, body: str, *, tone: str = "plain", kicker: str = "") -> str:
+    """A card as HTML that needs no style sheet: light and opaque, so that it reads the same on a dark page.
+
+    ``title`` and ``kicker``, a small line above it, are plain text; ``body`` is HTML.
+    """
+    if tone not in TONES:
+        raise ValueError(f"expected tone as one of {', '.join(TONES)}; got {tone!r}. Choose one of them.")
+    border, background = TONES[tone]
+    above = (
+        f'<div style="font-size:0.82em;letter-spacing:0.04em;color:#5b6068">{html.escape(kicker)}</div>'
+        if kicker
+        else ""
+    )
+    return (
+        f'<div style="border:1px solid {border};border-left:5px solid {border};border-radius:4px;'
+        f"background-color:{background};color:{INK};padding:10px 14px;margin:6px 0;max-width:820px;"
+        f'line-height:1.5;font-size:14px">{above}'
+        f'<div style="font-weight:bold;font-size:1.08em;margin-bottom:2px">{inline(title)}</div>{body}</div>'
+    )
+
+
+def folded(summary: str, body: str) -> str:
+    """A part that opens when it is clicked; on a page without a kernel as well."""
+    return (
+        f'<details style="margin:6px 0"><summary style="cursor:pointer;font-weight:bold">{inline(summary)}</summary>'
+        f'<div style="padding:2px 0 2px 16px">{body}</div></details>'
+    )
+
+
+def in_kernel() -> bool:
+    """Whether outputs go to a notebook and not to a terminal."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def put(plain: str, html: str, widget=None) -> None:
+    """Show a card: one output with all its forms in a notebook, of which the page takes the best it can; else print it.
+
+    A live widget goes first; where there is no kernel behind the page its place is taken by the HTML.
+    """
+    if not in_kernel():
+        print(plain)
+        return
+    from IPython.display import display
+
+    data = {"text/plain": plain, "text/html": html}
+    if widget is not None:
+        data[WIDGET_VIEW] = widget._repr_mimebundle_()[WIDGET_VIEW]
+    display(data, raw=True)

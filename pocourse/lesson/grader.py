@@ -1,0 +1,206 @@
+"""What a learner meets of an exercise: its card, its hints, its solution, and the verdict on an answer.
+
+Each shows a card in a notebook and plain text in a shell. Verdicts, hints and solutions looked at go
+to the reader's progress file.
+"""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from pocourse.lesson import cards, exercises, progress, trial
+from pocourse.lesson.exercises import Verdict
+from pocourse.lesson.trial import Trouble
+
+_MARKS = {True: ("holds", "✓"), False: ("breaks", "✗"), None: ("not looked at", "·")}
+_PRINTED = 200  # characters of what an answer printed
+
+
+def card(id: str) -> None:
+    """Show what an exercise asks for. Raises: ValueError for an unknown id."""
+    found = exercises.find(id)
+    kicker = f"Exercise · difficulty {found.difficulty} of 5 · about {found.minutes} min"
+    plain = f"{kicker}\n{found.title}\n\n{found.task}"
+    cards.put(plain, cards.card(found.title, cards.to_html(found.task), kicker=kicker))
+
+
+def grade(id: str, answer: Callable) -> None:
+    """Put an answer on trial and show the verdict. Whatever the answer does, no error comes out of here.
+
+    An untouched stub is "not attempted", and is not counted as a try.
+    Raises: ValueError for an unknown id.
+    """
+    verdict = exercises.judge(id, answer)
+    if verdict.state != "not attempted":
+        progress.record_try(id, verdict.right)
+    cards.put(*report(verdict))
+
+
+def grade_file(id: str, path: str | Path) -> bool:
+    """Grade the function of the stub's name that a Python file defines; whether it is right.
+
+    The file is run as it stands, under the time limit; what is wrong with it is said in a sentence.
+    Raises: ValueError for an unknown id.
+    """
+    found = exercises.find(id)
+    path = Path(path)
+    verdict = None
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        verdict = Verdict(id, "wrong", message=f"expected a Python file in UTF-8; {path} cannot be read: {error}")
+    else:
+        try:
+            answer = trial.within(found.limit_s, lambda: _defined(source, found.name, path))
+        except Trouble as trouble:
+            verdict = Verdict(id, "wrong", message=str(trouble))
+    if verdict is None:
+        verdict = exercises.judge(id, answer)
+        if verdict.state != "not attempted":
+            progress.record_try(id, verdict.right)
+    cards.put(*report(verdict))
+    return verdict.right
+
+
+def _defined(source: str, name: str, path: Path) -> Callable:
+    """The function of this name in a learner's file. Raises: Trouble in place of whatever else may happen."""
+    try:
+        space = exercises.run_source(source, str(path))
+    except SyntaxError as error:
+        raise Trouble(f"{path} is not Python: {error.msg} in line {error.lineno}.") from None
+    except (Exception, SystemExit) as error:
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), "?"
+        )
+        said = (str(error).splitlines() or [""])[0]
+        raise Trouble(f"{path} stopped in line {line} with {type(error).__name__}: {said}.") from None
+    if name not in space:
+        raise Trouble(f"expected a function named `{name}` in {path}; there is none. Take the first line of the stub.")
+    return space[name]
+
+
+def hint(id: str, number: int | None = None) -> None:
+    """Show the hints of an exercise, folded and in order; with a number, that one at once.
+
+    In a shell the hint after the last one seen is printed.
+    Raises: ValueError for an unknown id or number.
+    """
+    found = exercises.find(id)
+    count = len(found.hints)
+    if number is not None and (isinstance(number, bool) or number not in range(1, count + 1)):
+        raise ValueError(f"expected a hint from 1 to {count}; got {number!r}. Begin with 1.")
+    if number is None and not cards.in_kernel():
+        seen = progress.read()["exercises"].get(id, {}).get("hints", 0)
+        number = min(seen + 1, count)
+    if number is not None:
+        progress.record_hint(id, number)
+        said = f"Hint {number} of {count}: {found.title}"
+        cards.put(f"{said}\n{found.hints[number - 1]}", cards.card(said, cards.to_html(found.hints[number - 1])))
+        return
+    pieces = [(f"Hint {i}", cards.to_html(text)) for i, text in enumerate(found.hints, 1)]
+    cards.put(
+        f"{count} hints: hint({id!r}, 1) shows the first.",
+        "".join(cards.folded(*piece) for piece in pieces),
+        _unfolding(pieces, lambda i: progress.record_hint(id, i + 1)),
+    )
+
+
+def solution(id: str) -> None:
+    """Show one right answer and what it is good for, folded in a notebook. Raises: ValueError for an unknown id."""
+    found = exercises.find(id)
+    body = cards.code_block(found.solution) + cards.to_html(found.after)
+    plain = f"One right answer to {found.title}:\n\n{found.solution}\n\n{found.after}"
+    if not cards.in_kernel():
+        progress.record_solution(id)
+        print(plain)
+        return
+    pieces = [("A solution", body)]
+    cards.put(plain, cards.folded(*pieces[0]), _unfolding(pieces, lambda _: progress.record_solution(id)))
+
+
+def _unfolding(pieces: list[tuple[str, str]], opened: Callable[[int], None]):
+    """Buttons that open one piece after the other and say which was opened; None without a kernel."""
+    if not cards.in_kernel():
+        return None
+    import ipywidgets as widgets
+
+    rows = []
+    for index, (summary, body) in enumerate(pieces):
+        button = widgets.ToggleButton(
+            description=summary, icon="", disabled=index > 0, layout=widgets.Layout(width="auto", min_width="110px")
+        )
+        shown = widgets.HTML()
+
+        def switch(change, index=index, body=body, shown=shown):
+            shown.value = f'<div style="max-width:820px;line-height:1.5">{body}</div>' if change["new"] else ""
+            if change["new"]:
+                opened(index)
+                if index + 1 < len(rows):
+                    rows[index + 1].children[0].disabled = False
+
+        button.observe(switch, names="value")
+        rows.append(widgets.VBox([button, shown]))
+    return widgets.VBox(rows)
+
+
+# ---------------------------------------------------------------- verdicts in words
+
+
+def report(verdict: Verdict) -> tuple[str, str]:
+    """A verdict as plain text and as HTML, the same on every machine for the same answer."""
+    found = exercises.find(verdict.exercise)
+    if verdict.state == "not attempted":
+        said = "not attempted yet. Replace the `...` in the stub, run it, and run this cell again."
+        return f"{found.title}: {said}", cards.card(f"{found.title}: not attempted", cards.to_html(_sentence(said)))
+    lines, body = _properties(verdict)
+    if verdict.right:
+        count = len(found.properties)
+        title = f"{found.title}: right. All {count} properties hold."
+        texts = [found.after]
+    else:
+        title = f"{found.title}: not yet."
+        texts = [_sentence(verdict.message)] if verdict.message else []
+        texts += [_known(verdict)] if verdict.slip else []
+    texts += [_aside(verdict)] if verdict.printed else []
+    plain = "\n".join([title, *lines, *([""] if texts else []), "\n\n".join(texts)]).rstrip()
+    words = "".join(cards.to_html(text) for text in texts)
+    before, after = (body, words) if verdict.right or not verdict.message else (words, body)
+    return plain, cards.card(title, before + after, tone="good" if verdict.right else "bad")
+
+
+def _properties(verdict: Verdict) -> tuple[list[str], str]:
+    """One line a property. The first that breaks says why; the next ones may mend with it."""
+    lines, items, explained = [], [], False
+    for result in verdict.results:
+        word, mark = _MARKS[result.held]
+        line = f"{mark} {word}: {result.property}"
+        item = f"{mark} <b>{word}</b>: {cards.inline(result.property)}"
+        if result.held is False and not explained:
+            explained = True
+            line += f"\n    {_sentence(result.message)}"
+            item += cards.to_html(_sentence(result.message))
+        lines.append(f"  {line}")
+        items.append(f'<div style="margin:2px 0">{item}</div>')
+    broken = sum(result.held is False for result in verdict.results)
+    if broken > 1:
+        more = f"Begin with the first that breaks: the other {broken - 1} may mend with it."
+        lines.append(f"  {more}")
+        items.append(cards.to_html(more))
+    return lines, "".join(items)
+
+
+def _known(verdict: Verdict) -> str:
+    slip = verdict.slip
+    seen = f" It has been published, too: {slip.citation}." if slip.citation else ""
+    return f"On all our probes your answer does what a known slip does, **{slip.name}**: {_sentence(slip.reason)}{seen}"
+
+
+def _aside(verdict: Verdict) -> str:
+    printed = " / ".join(verdict.printed.splitlines())
+    printed = printed[:_PRINTED] + ("..." if len(printed) > _PRINTED else "")
+    return f"(Your function printed: `{printed.replace('`', '´')}`. That is not counted against you.)"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")

@@ -1,0 +1,306 @@
+"""A trial: running somebody's answer so that nothing it does can hurt the lesson.
+
+It gets copies of nothing and trust for nothing: its inputs are compared afterwards, what it prints
+is held back, its exceptions become sentences, and a time limit ends it. The answer runs in a thread
+of its own, because only then a limit holds everywhere: in a notebook, in a shell, on Windows, and
+against code that catches every exception.
+"""
+
+import contextlib
+import ctypes
+import dis
+import inspect
+import io
+import linecache
+import math
+import sys
+import threading
+import traceback
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+LIMIT_S = 10.0
+SHOWN = 6  # values of a tensor in a message
+
+
+class Broken(Exception):
+    """A property does not hold; the message tells the learner what broke."""
+
+
+class Trouble(Exception):
+    """An answer cannot be judged: it raised, returned a wrong type, changed its inputs, or took too long."""
+
+
+class _Stop(BaseException):
+    """Thrown into a thread whose time is over."""
+
+
+@dataclass
+class Answer:
+    """An answer on trial. It is called like the function itself, and each call is watched.
+
+    ``parameters`` names its positional arguments for the messages, ``returns(result, arguments)`` says what is
+    wrong with the type of a result, or None.
+    """
+
+    function: Callable
+    parameters: Sequence[str] = ()
+    returns: Callable[[object, tuple], str | None] | None = None
+    printed: list[str] = field(default_factory=list)
+
+    def __call__(self, *arguments, **options):
+        """Call the answer. Raises: Trouble, with a sentence for the learner."""
+        before = [argument.detach().clone() if isinstance(argument, Tensor) else None for argument in arguments]
+        given = _given(self.parameters, arguments, options)
+        said = io.StringIO()
+        try:
+            with (
+                contextlib.redirect_stdout(said),
+                contextlib.redirect_stderr(said),
+                warnings.catch_warnings(),
+                torch.enable_grad(),
+            ):
+                warnings.simplefilter("ignore")
+                result = self.function(*arguments, **options)
+        except (Trouble, _Stop):
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:
+            raise Trouble(f"Your function raised {_error(error, self.function)} It was called with {given}.") from None
+        finally:
+            if said.getvalue().strip():
+                self.printed.append(said.getvalue().strip())
+        for name, argument, copy in zip(_names(self.parameters, arguments), arguments, before, strict=True):
+            if copy is not None and not _same(argument, copy):
+                raise Trouble(
+                    f"Your function changes its input `{name}`: it held {show(copy)} before the call and "
+                    f"{show(argument)} after it. Whoever called it still needs that tensor. Work on a new one: "
+                    "`clamp` and not `clamp_`, `x = x - 1` and not `x -= 1`."
+                )
+        problem = self.returns(result, arguments) if self.returns else None
+        if problem:
+            raise Trouble(f"{problem} It was called with {given}.")
+        return result
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _names(parameters: Sequence[str], arguments: tuple) -> list[str]:
+    return [*parameters[: len(arguments)], *(f"argument {i + 1}" for i in range(len(parameters), len(arguments)))]
+
+
+def _given(parameters: Sequence[str], arguments: tuple, options: dict) -> str:
+    pairs = [*zip(_names(parameters, arguments), arguments, strict=True), *options.items()]
+    return ", ".join(f"`{name} = {show(value)}`" for name, value in pairs) or "no arguments"
+
+
+def _error(error: BaseException, function: Callable) -> str:
+    """The error in one or two sentences, with the line of the learner's own code that it came from."""
+    message = str(error).strip().splitlines()
+    name = type(error).__name__
+    said = f"{name}: {message[0][:300].rstrip('.')}." if message else f"{name}."
+    if "Boolean value of Tensor" in said:
+        said += " (`if`, `and`, `max` and `min` of Python look at one number; `torch.where`, `torch.minimum` at them all.)"
+    own = getattr(inspect.unwrap(function), "__code__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if own is not None and f.filename == own.co_filename]
+    if frames:
+        line = (frames[-1].line or linecache.getline(frames[-1].filename, frames[-1].lineno)).strip()
+        said += f" The line: `{line}`." if line else ""
+    return said
+
+
+def show(value) -> str:
+    """A value in a message: short, with as many digits as one needs."""
+    if isinstance(value, Tensor):
+        flat = value.detach().reshape(-1)
+        if flat.numel() == 1 and value.dim() == 0:
+            return show(flat.item())
+        shown = ", ".join(show(x) for x in flat[:SHOWN].tolist())
+        more = ", ..." if flat.numel() > SHOWN else ""
+        shape = f" of shape {list(value.shape)}" if value.dim() != 1 else ""
+        return f"[{shown}{more}]{shape}"
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.6g}"
+    if isinstance(value, int | str):
+        return repr(value)
+    if callable(value):
+        return getattr(value, "__name__", "a function")
+    return f"a {type(value).__name__}"
+
+
+# ---------------------------------------------------------------- what an answer may return
+
+
+def tensor_like(index: int = 0) -> Callable[[object, tuple], str | None]:
+    """The result has to be a tensor of the shape and the dtype of argument number ``index``."""
+
+    def problem(result, arguments: tuple) -> str | None:
+        return not_a_tensor(result) or _other_shape(result, arguments[index]) or _other_dtype(result, arguments[index])
+
+    return problem
+
+
+def not_a_tensor(result) -> str | None:
+    """What to say about a result that should have been a tensor of floats."""
+    if result is None:
+        return "Your function returned None: is there a `return` at its end?"
+    if inspect.isgenerator(result) or inspect.iscoroutine(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        return f"Your function returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
+    if not isinstance(result, Tensor):
+        return (
+            f"Your function returned a {type(result).__name__} where a tensor is expected. "
+            "Stay with torch operations: `.item()`, `float(...)`, `.numpy()` and Python's `max` and `min` leave it."
+        )
+    if not result.is_floating_point():
+        return f"Your function returned a tensor of {result.dtype} where real numbers are expected."
+    return None
+
+
+def _other_shape(result: Tensor, like: Tensor) -> str | None:
+    if result.shape == like.shape:
+        return None
+    if result.dim() < like.dim():
+        why = "One value per sample is asked for: leave `mean` and `sum` to the caller."
+    else:
+        why = "Check which operation added an axis."
+    return f"Your function returned shape {list(result.shape)} for inputs of shape {list(like.shape)}. {why}"
+
+
+def _other_dtype(result: Tensor, like: Tensor) -> str | None:
+    if result.dtype == like.dtype:
+        return None
+    return (
+        f"Your function turned {like.dtype} into {result.dtype}. Leave out `.float()` and `.double()`, and let constants "
+        "follow their input: `torch.ones_like(x)`, or plain Python numbers."
+    )
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+def derivative(output: Tensor, of: Tensor, name: str) -> Tensor:
+    """The derivative of the sum of ``output`` with respect to ``of``.
+
+    Raises: Broken when no gradient flows from the one to the other.
+    """
+    if not output.requires_grad:
+        raise Broken(
+            f"no gradient flows back to `{name}`: the result is cut off from it. Look for `.detach()`, "
+            "`torch.no_grad()`, `.data`, `.item()`, or a new tensor built from numbers."
+        )
+    try:
+        (slope,) = torch.autograd.grad(output.sum(), of, allow_unused=True)
+    except RuntimeError as error:
+        raise Broken(
+            f"the gradient could not be computed: {str(error).splitlines()[0][:160]} A tensor was probably changed in "
+            "place after it had been used; make new ones."
+        ) from None
+    if slope is None:
+        raise Broken(f"the result does not depend on `{name}` at all, as far as the gradient can see.")
+    return slope
+
+
+# ---------------------------------------------------------------- time
+
+
+def within(seconds: float, run: Callable):
+    """What ``run()`` returns, or Trouble once ``seconds`` are over. Its exceptions come through.
+
+    It runs in a thread of its own, which is asked to stop when its time is over, or when the reader interrupts. Code
+    that does not listen is left behind: it ends with the kernel.
+    Raises: Trouble on overtime.
+    """
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(f"expected a time limit in seconds, positive and finite; got {seconds}. Ten is a good choice.")
+    outcome: dict[str, object] = {}
+
+    def work() -> None:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                outcome["result"] = run()
+        except BaseException as error:
+            outcome["error"] = error
+
+    dtype = torch.get_default_dtype()
+    worker = threading.Thread(target=work, daemon=True, name="pocourse-answer")
+    # What is set for the whole process is put back from here: a worker that was left behind never does it.
+    with contextlib.redirect_stdout(sys.stdout), contextlib.redirect_stderr(sys.stderr), warnings.catch_warnings():
+        worker.start()
+        try:
+            worker.join(seconds)
+        finally:
+            if worker.is_alive():
+                _stop(worker)
+            torch.set_default_dtype(dtype)
+    error = outcome.get("error")
+    if isinstance(error, _Stop) or not outcome:
+        raise Trouble(
+            f"Your function did not finish within {seconds:g} seconds. Look for a loop that never ends; "
+            "what is asked for here takes milliseconds."
+        )
+    if error is not None:
+        raise error
+    return outcome["result"]
+
+
+def _stop(worker: threading.Thread, tries: int = 20) -> None:
+    for _ in range(tries):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(_Stop))
+        worker.join(0.05)
+        if not worker.is_alive():
+            return
+
+
+# ---------------------------------------------------------------- before a trial
+
+
+def untouched(function: Callable) -> bool:
+    """Whether a function is still the stub: its body is ``...``, ``pass`` or a docstring, and nothing else."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return False
+    return _does(code) == _does((lambda: None).__code__) or _does(code) == _does(_only_a_docstring.__code__)
+
+
+def _only_a_docstring():
+    """Nothing."""
+
+
+def _does(code: types.CodeType) -> list[tuple[str, object]]:
+    idle = {"RESUME", "NOP", "CACHE"}
+    return [(step.opname, step.argval) for step in dis.get_instructions(code) if step.opname not in idle]
+
+
+def unsuitable(answer, parameters: Sequence[str], options: Sequence[str]) -> str | None:
+    """What is wrong with handing in ``answer`` at all, before anything is called; None when it can be tried."""
+    if isinstance(answer, type) or not callable(answer):
+        kind = "a class" if isinstance(answer, type) else f"{_article(type(answer).__name__)}"
+        return f"expected your function itself; got {kind}. Pass the name alone, without calling it: `grade(id, f)`."
+    try:
+        signature = inspect.signature(answer)
+        signature.bind(*[None] * len(parameters), **dict.fromkeys(options))
+    except TypeError as error:
+        wanted = ", ".join([*parameters, *(f"{name}=..." for name in options)])
+        return (
+            f"expected a function that can be called as `f({wanted})`; yours has the parameters `{signature}`: "
+            f"{error}. Take the first line of the stub."
+        )
+    except ValueError:  # built in, without a signature: the trial will show
+        return None
+    return None
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
