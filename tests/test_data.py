@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MADE = tomllib.loads((ROOT / "data" / "makers.toml").read_text(encoding="utf-8"))["made"]
+FOLDERS = ("data", "docs/figures", "docs/sheets", "docs/teaching")
 
 
 def files_below(root):
-    """The files under data/ and docs/figures/, as paths from the root."""
-    found = [path for folder in ("data", "docs/figures") for path in (root / folder).rglob("*") if path.is_file()]
+    """The files in the folders of which every file has a maker, as paths from the root."""
+    found = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file()]
     return sorted(path.relative_to(root).as_posix() for path in found if "__pycache__" not in path.parts)
 
 
