@@ -79,7 +79,7 @@ kernelspec:
 
 # Ratio clipping
 
-**Clock:** core path 15 minutes, everything 21 minutes.
+**Clock:** core path 18 minutes, everything 24 minutes.
 
 +++
 
@@ -109,7 +109,7 @@ $$ r = 2 \\tag{2.2} $$
 check("ratio_clipping.two")
 ```
 
-## Asked · 0 min
+## Asked · 3 min
 
 ```{code-cell} ipython3
 card("ratio_clipping.f")
@@ -145,6 +145,7 @@ class FakeClaim:
 class FakeExercise:
     name: str
     stub: str
+    minutes: int = 3
 
 
 TASKS = {
@@ -300,8 +301,8 @@ def test_a_broken_notebook_is_found(rule, change, said):
         ("equations_have_claims", '"ratio_clipping.one"', '"ratio_clipping.two"', "no check('ratio_clipping.one')"),
         ("equations_have_claims", 'check("ratio_clipping.one")', 'expect("ratio_clipping.one")', "no check("),
         ("equations_have_claims", "```python\n", "## Another · 0 min\n```python\n", "no check("),
-        ("clocks_add_up", "core path 15", "core path 16", "core path 16 minutes; the sections add up to 15"),
-        ("clocks_add_up", "everything 21", "everything 20", "everything 20 minutes; the sections add up to 21"),
+        ("clocks_add_up", "core path 18", "core path 16", "core path 16 minutes; the sections add up to 18"),
+        ("clocks_add_up", "everything 24", "everything 20", "everything 20 minutes; the sections add up to 24"),
         ("clocks_add_up", "clip · 15 min", "clip", "does not end in"),
         ("clocks_add_up", "**Clock:**", "Clock:", "holds no line"),
         ("further_is_marked", "### Further: two", "### Two", "does not say so"),
@@ -315,6 +316,12 @@ def test_a_broken_notebook_is_found(rule, change, said):
             "calls expect",
         ),
         ("exercises_are_whole", 'card("ratio_clipping.f")\n', "", "f has no card"),
+        (
+            "exercises_are_whole",
+            "Asked · 3 min",
+            "Asked · 2 min",
+            "takes 3 minutes, and the heading above its card allows 2",
+        ),
         ("exercises_are_whole", "    ...", "    return 1", "no untouched stub"),
         ("exercises_are_whole", 'grade("ratio_clipping.f", f)', "check('x')", "f has no grade"),
         ("exercises_are_whole", 'hint("ratio_clipping.f")\n', "", "f has no hint"),

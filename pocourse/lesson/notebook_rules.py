@@ -316,6 +316,9 @@ def exercises_are_whole(place: Place) -> list[str]:
         for word, at in zip(("card", "untouched stub", "grade", "hint", "solution"), places, strict=True):
             if at is None:
                 problems.append(f"the exercise {id} has no {word} in the notebook")
+        minutes = _minutes_above(place.book.cells, places[0]) if places[0] is not None else exercise.minutes
+        if minutes < exercise.minutes:
+            problems.append(f"{id} takes {exercise.minutes} minutes, and the heading above its card allows {minutes}")
         found = [at for at in places if at is not None]
         if found != sorted(found):
             problems.append(f"{id}: expected card, stub, grade, hint and solution in this order; got cells {found}")
@@ -328,6 +331,12 @@ def exercises_are_whole(place: Place) -> list[str]:
             if word in ("card", "grade", "hint", "solution") and id not in known:
                 problems.append(f"{_where(index, cell)}: {word}({id!r}) is for no exercise of this chapter")
     return problems
+
+
+def _minutes_above(cells: list[NotebookNode], index: int) -> int:
+    """The minutes of the nearest heading that states some."""
+    stated = [_MINUTES.search(text) for cell in cells[:index] for _, text, _ in headings(cell)]
+    return next((int(minutes[1]) for minutes in reversed(stated) if minutes), 0)
 
 
 def _first(code: list, word: str, id: str) -> int | None:

@@ -108,7 +108,7 @@ def _error(error: BaseException, function: Callable) -> str:
     name = type(error).__name__
     said = f"{name}: {message[0][:300].rstrip('.')}." if message else f"{name}."
     if "Boolean value of Tensor" in said:
-        said += " (`if`, `and`, `max` and `min` of Python look at one number; `torch.where`, `torch.minimum` at them all.)"
+        said += " (Python's `if`, `max` and `min` look at one number; `torch.where` and `torch.minimum` at them all.)"
     own = getattr(inspect.unwrap(function), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if own is not None and f.filename == own.co_filename]
     if frames:
@@ -182,8 +182,8 @@ def _other_dtype(result: Tensor, like: Tensor) -> str | None:
     if result.dtype == like.dtype:
         return None
     return (
-        f"Your function turned {like.dtype} into {result.dtype}. Leave out `.float()` and `.double()`, and let constants "
-        "follow their input: `torch.ones_like(x)`, or plain Python numbers."
+        f"Your function turned {like.dtype} into {result.dtype}. Leave out `.float()` and `.double()`, and let "
+        "constants follow their input: `torch.ones_like(x)`, or plain Python numbers."
     )
 
 

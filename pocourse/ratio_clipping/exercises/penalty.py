@@ -61,9 +61,9 @@ def average_tv_penalty(prob_old, prob, occupancy, advantage, gamma):
 """,
     after="""
 Both ξ and the average TV are small when the step is small, so half the step costs a quarter, while what it
-promises only halves: a small enough step in a good direction is always safe. The horizon says how small: 1 / (1 − γ)² is 100 for γ = 0.9 and 10000 for γ =
-0.99. Look next at the figure, which compares this penalty with the true gap, on ordinary worlds and on the one
-that needs nearly all of it.
+promises only halves: a small enough step in a good direction is always safe. The horizon says how small: 1 / (1
+− γ)² is 100 for γ = 0.9 and 10000 for γ = 0.99. Look next at the figure, which compares this penalty with the
+true gap, on ordinary worlds and on the one that needs nearly all of it.
 """,
     parameters=("prob_old", "prob", "occupancy", "advantage"),
     options=("gamma",),
