@@ -63,8 +63,8 @@ def test_the_stub_itself_is_not_attempted(home):
         ("x = 1 / 0", "stopped in line 1 with ZeroDivisionError: division by zero"),
         ("def f(:", "is not Python"),
         ("import sys\nsys.exit(4)", "stopped in line 2 with SystemExit: 4"),
-        ("x = 1", "expected a function named `ppo_clip`"),
-        ("ppo_clip = 3", "expected your function itself; got an int"),
+        ("x = 1", "Expected a function named `ppo_clip`"),
+        ("ppo_clip = 3", "Expected your function itself; got an int"),
         ("import nothing_of_this_name", "No module named"),
     ],
 )

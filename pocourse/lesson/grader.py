@@ -150,7 +150,8 @@ def report(verdict: Verdict) -> tuple[str, str]:
     """A verdict as plain text and as HTML, the same on every machine for the same answer."""
     found = exercises.find(verdict.exercise)
     if verdict.state == "not attempted":
-        title, said = f"{found.title}: not attempted", "Put your code in the place of `...`, run it, and grade it again."
+        title = f"{found.title}: not attempted"
+        said = "Put your code in the place of `...`, run it, and grade it again."
         return f"{title}. {said}", cards.card(title, cards.to_html(said))
     lines, body = _properties(verdict)
     if verdict.right:
