@@ -519,7 +519,7 @@ def test_a_verdict_in_words(toy):
         "  ✗ breaks: value by hand\n"
         "    2 * 1 * 3 is 6; yours is [9].\n"
         "  ✗ breaks: slope in x\n"
-        "  Begin with the first that breaks: the other 1 may mend with it."
+        "  Begin with the first that breaks: the other one may mend with it."
     )
     assert html.startswith("<div") and html.count("<div") == html.count("</div>") and "yours is [9]" in html
     plain, html = grader.report(verdict(lambda x, y: 2 * x * y))

@@ -184,7 +184,8 @@ def _properties(verdict: Verdict) -> tuple[list[str], str]:
         items.append(f'<div style="margin:2px 0">{item}</div>')
     broken = sum(result.held is False for result in verdict.results)
     if broken > 1:
-        more = f"Begin with the first that breaks: the other {broken - 1} may mend with it."
+        others = "the other one" if broken == 2 else f"the other {broken - 1}"
+        more = f"Begin with the first that breaks: {others} may mend with it."
         lines.append(f"  {more}")
         items.append(cards.to_html(more))
     return lines, "".join(items)
@@ -193,7 +194,8 @@ def _properties(verdict: Verdict) -> tuple[list[str], str]:
 def _known(verdict: Verdict) -> str:
     slip = verdict.slip
     seen = f" It has been published, too: {slip.citation}." if slip.citation else ""
-    return f"On all our probes your answer does what a known slip does, **{slip.name}**: {_sentence(slip.reason)}{seen}"
+    name = slip.name.replace("_", " ")
+    return f"On all our probes your answer does what a known slip does, **{name}**: {_sentence(slip.reason)}{seen}"
 
 
 def _aside(verdict: Verdict) -> str:
