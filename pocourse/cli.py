@@ -250,12 +250,12 @@ def _reset(held: str | None, *, ask: bool) -> None:
 def _offered() -> list[dict[str, list[tuple[str, str]]]]:
     """The exercises, questions and predictions of all chapters: for each of the three, (id, title) by chapter."""
     _import_rooms("exercises", "museum", "quiz")
-    exercises = importlib.import_module("pocourse.lesson.exercises")
-    quiz = importlib.import_module("pocourse.lesson.quiz")  # the module: the package may offer a function of that name
+    from pocourse.lesson import exercises, questions
+
     titles = [
         {id: found.title for id, found in exercises.registry().items()},
-        {id: found.text for id, found in quiz.registry().items()},
-        {id: found.text for id, found in quiz.predictions().items()},
+        {id: found.text for id, found in questions.registry().items()},
+        {id: found.text for id, found in questions.predictions().items()},
     ]
     return [_by_chapter(found) for found in titles]
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pocourse import cli
-from pocourse.lesson import progress
+from pocourse.lesson import exercises, progress, questions
 from pocourse.lesson.status import summary
 
 ROOT = Path(__file__).parent.parent
@@ -709,16 +709,14 @@ def course(home, monkeypatch):
         "standin": {},
         "standin.exercises": {},
         "standin.quiz": {},
-        "lesson.exercises": {"registry": lambda: {"standin.clip": exercise}},
-        "lesson.quiz": {
-            "registry": lambda: {"standin.q1": question, "other.q2": question},
-            "predictions": lambda: {"standin.p1": prediction},
-        },
     }
     for name, content in modules.items():
         module = types.ModuleType(f"pocourse.{name}")
         module.__dict__.update(content, __spec__=importlib.machinery.ModuleSpec(module.__name__, None), __path__=[])
         monkeypatch.setitem(sys.modules, f"pocourse.{name}", module)
+    monkeypatch.setattr(exercises, "_registry", {"standin.clip": exercise})
+    monkeypatch.setattr(questions, "_registry", {"standin.q1": question, "other.q2": question})
+    monkeypatch.setattr(questions, "_predictions", {"standin.p1": prediction})
     monkeypatch.setattr(cli, "CHAPTERS", {"02": "standin"})
     return home
 

@@ -15,29 +15,15 @@ import torch
 
 import pocourse.ratio_clipping.quiz  # noqa: F401  registers the questions of chapter 2
 from pocourse import lesson
-from pocourse.lesson import cards, progress, quiz_boxes
-from pocourse.lesson.quiz import (
-    Choice,
-    allowed,
-    chapter_quiz,
-    compare,
-    entry_check,
-    judge,
-    kept,
-    predict,
-    prediction,
-    predictions,
-    question,
-    quiz,
-    registry,
-)
+from pocourse.lesson import cards, progress, question_boxes, questions
+from pocourse.lesson.question_cards import chapter_quiz, compare, entry_check, predict, quiz
+from pocourse.lesson.questions import Choice, allowed, judge, kept, prediction, predictions, question, registry
 from pocourse.ratio_clipping import training
 from pocourse.ratio_clipping.bounds import kl_divergence
 from pocourse.ratio_clipping.objectives import clip_objective, spo_objective
 from pocourse.worlds import random_policy, tabular
 
 ROOT = Path(__file__).parent.parent
-QUIZ = sys.modules["pocourse.lesson.quiz"]  # the module; the package offers the function of that name
 A, B, C = (
     Choice("one <b>half</b>", True, "because *one half* & no more is what it is"),
     Choice("a third", False, "this forgets that `1 < 2` and takes the other one"),
@@ -53,8 +39,8 @@ def refused(*words):
 @pytest.fixture(autouse=True)
 def own_registries_and_home(monkeypatch, tmp_path):
     """Each test registers what it likes, and nobody's progress is touched."""
-    monkeypatch.setattr(QUIZ, "_registry", dict(QUIZ._registry))
-    monkeypatch.setattr(QUIZ, "_predictions", dict(QUIZ._predictions))
+    monkeypatch.setattr(questions, "_registry", dict(questions._registry))
+    monkeypatch.setattr(questions, "_predictions", dict(questions._predictions))
     monkeypatch.setenv("POCOURSE_HOME", str(tmp_path / "home"))
 
 
@@ -99,7 +85,7 @@ def test_the_names_are_the_functions_whichever_is_imported_first_and_torch_is_no
         "import {first}; import sys; from pocourse.lesson import chapter_quiz, compare, entry_check, predict, quiz; "
         "assert callable(quiz) and quiz.__name__ == 'quiz'; assert not {{'torch', 'ipywidgets'}} & set(sys.modules)"
     )
-    for first in ("pocourse.lesson", "pocourse.lesson.quiz", "pocourse.ratio_clipping.quiz"):
+    for first in ("pocourse.lesson", "pocourse.lesson.question_cards", "pocourse.ratio_clipping.quiz"):
         # The chapter's own package holds equations, and these are torch.
         checked = code if first.startswith("pocourse.lesson") else code.replace("{{'torch', 'ipywidgets'}}", "set()")
         done = subprocess.run(
@@ -354,7 +340,7 @@ def test_a_chapter_without_questions_is_refused(group):
 
 
 def form(asked):
-    box = quiz_boxes.question_box(asked, "Quiz")
+    box = question_boxes.question_box(asked, "Quiz")
     check, explain = in_tree(box, ipywidgets.Button)
     return box, in_tree(box, ipywidgets.Checkbox), check, explain
 
@@ -402,7 +388,7 @@ def test_labels_may_wrap_and_hold_the_whole_text():
     long = question("small.long", "What?", Choice("word " * 60, True, "why"), B, section="1")
     box, ticks, _, _ = form(long)
     assert ticks[0].description.count("word") == 60 and ticks[0].description_allow_html and not ticks[0].indent
-    style = in_tree(quiz_boxes.stacked([box]), ipywidgets.HTML)[0].value
+    style = in_tree(question_boxes.stacked([box]), ipywidgets.HTML)[0].value
     assert "white-space: normal" in style and "focus-visible" in style and style.count("{") == style.count("}")
 
 
@@ -554,7 +540,7 @@ def test_static_cards_of_predictions_hold_no_answer(count, share, shown):
 
 
 def test_a_number_is_kept_by_the_form(count):
-    box = quiz_boxes.prediction_box(count, "Prediction")
+    box = question_boxes.prediction_box(count, "Prediction")
     (field,), (button,) = in_tree(box, ipywidgets.Text), in_tree(box, ipywidgets.Button)
     for typed, words in (
         ("", "Write a number first"),
@@ -568,19 +554,19 @@ def test_a_number_is_kept_by_the_form(count):
     field.value = " 0.3 "
     button.click()
     assert "Kept: 0.3 nats." in said(box) and kept(count) == 0.3
-    again = quiz_boxes.prediction_box(count, "Prediction")
+    again = question_boxes.prediction_box(count, "Prediction")
     assert in_tree(again, ipywidgets.Text)[0].value == "0.3" and "You predicted 0.3 nats." in said(again)
 
 
 def test_a_choice_is_kept_by_the_form(share):
-    box = quiz_boxes.prediction_box(share, "Prediction")
+    box = question_boxes.prediction_box(share, "Prediction")
     (field,), (button,) = in_tree(box, ipywidgets.RadioButtons), in_tree(box, ipywidgets.Button)
     button.click()
     assert "Choose one first." in said(box) and kept(share) is None
     field.value = "some"
     button.click()
     assert "Kept: b, some." in said(box) and kept(share) == "some"
-    assert in_tree(quiz_boxes.prediction_box(share, "Prediction"), ipywidgets.RadioButtons)[0].value == "some"
+    assert in_tree(question_boxes.prediction_box(share, "Prediction"), ipywidgets.RadioButtons)[0].value == "some"
 
 
 # --- the questions of chapter 2 -------------------------------------------------------------------

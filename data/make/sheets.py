@@ -5,6 +5,7 @@ where it does not belong to its page; that, and nothing else, needs Chromium.
 """
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -35,21 +36,18 @@ def of_chapter(path: Path) -> tuple[str, str]:
         room.GUIDE,
         claims=claims,
         names=room.NAMES,
-        questions=registered("quiz", chapter),
-        exercises=registered("exercises", chapter),
+        questions=registered("questions", chapter, "quiz"),
+        exercises=registered("exercises", chapter, "exercises", "museum"),
     )
     return page, guide
 
 
-def registered(room: str, chapter: str) -> dict[str, object]:
-    """What a chapter has registered in its room of this name; nothing where it has no such room."""
-    try:
-        importlib.import_module(f"pocourse.{chapter}.{room}")
-    except ModuleNotFoundError as error:
-        if error.name != f"pocourse.{chapter}.{room}":
-            raise
-        return {}
-    entries = importlib.import_module(f"pocourse.lesson.{room}").registry()
+def registered(kind: str, chapter: str, *rooms: str) -> dict[str, object]:
+    """What a chapter registers as ``kind`` in its rooms of these names, where it has them."""
+    for room in rooms:
+        if importlib.util.find_spec(f"pocourse.{chapter}.{room}"):
+            importlib.import_module(f"pocourse.{chapter}.{room}")
+    entries = importlib.import_module(f"pocourse.lesson.{kind}").registry()
     return {id: entry for id, entry in entries.items() if id.split(".")[0] == chapter}
 
 

@@ -7,7 +7,7 @@
 ``trial``       running somebody's answer so that nothing it does can hurt the lesson
 ``grader``      what a learner meets of an exercise: card, verdict, hints, solution
 ``museum``      published mistakes, each with its symptom and the task to catch it
-``quiz``        questions, and predictions that are shown again beside the result
+``questions``   what there is to ask; ``question_cards`` shows it, ``question_boxes`` live
 ``progress``    what the reader has done, in one local file; ``status`` puts it in words
 ``cards``       how the course talks to its reader: HTML in a notebook, plain text elsewhere
 ``figures``     one style for all figures, the band over seeds, alternative text
@@ -25,7 +25,6 @@ What needs torch or matplotlib is imported when it is first asked for, so that t
 
 from pocourse.lesson.expect import expect
 from pocourse.lesson.profiles import profile
-from pocourse.lesson.quiz import chapter_quiz, compare, entry_check, predict, quiz
 
 __all__ = [
     "band",
@@ -58,6 +57,8 @@ def __getattr__(name: str):
         from pocourse.lesson import claims as home
     elif name in ("card", "grade", "hint", "solution"):
         from pocourse.lesson import grader as home
+    elif name in ("chapter_quiz", "compare", "entry_check", "predict", "quiz"):
+        from pocourse.lesson import question_cards as home
     elif name == "exhibit":
         from pocourse.lesson import museum as home
     elif name in __all__:

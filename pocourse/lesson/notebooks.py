@@ -238,9 +238,8 @@ def chapter_claims(path: Path) -> dict[str, object]:
 
 def chapter_tasks(path: Path) -> tuple[dict[str, object], dict[str, tuple[str, ...]]]:
     """The exercises of a notebook's chapter, and what else its notebook is to show: function -> ids."""
-    from pocourse.lesson import exercises, museum
+    from pocourse.lesson import exercises, museum, questions
 
-    quiz = importlib.import_module("pocourse.lesson.quiz")  # the module: the package offers a function of that name
     chapter = path.stem.partition("_")[2]
     for room in ("exercises", "museum", "quiz"):
         if importlib.util.find_spec(f"pocourse.{chapter}.{room}"):
@@ -249,8 +248,8 @@ def chapter_tasks(path: Path) -> tuple[dict[str, object], dict[str, tuple[str, .
     def mine(registry: Mapping) -> dict:
         return {id: found for id, found in registry.items() if id.partition(".")[0] == chapter}
 
-    questions, predictions = mine(quiz.registry()), tuple(mine(quiz.predictions()))
-    kinds = {question.kind for question in questions.values()}
+    predictions = tuple(mine(questions.predictions()))
+    kinds = {question.kind for question in mine(questions.registry()).values()}
     asked = {
         "exhibit": tuple(mine(museum.registry())),
         "predict": predictions,

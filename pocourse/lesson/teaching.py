@@ -201,18 +201,20 @@ def _poll(moment: Moment, section: Section, questions: Mapping[str, object]) -> 
     return [f"**Poll** (`{question.id}`; right {word}: {', '.join(right)})", quoted, listed]
 
 
-LIKELY = 6  # wrong answers to an exercise that are explained; authors put the likeliest first
+# How many wrong answers to an exercise are explained, the first ones; half as many where a section has many exercises.
+LIKELY = 6
 
 
 def _wrong_answers(section: Section, exercises: Mapping[str, object], by_number, named) -> list[str]:
     mine = [exercise for exercise in exercises.values() if exercise.section == section.key]
     blocks = []
+    likely = LIKELY if len(mine) < 3 else LIKELY // 2
     for exercise in mine:
         listed = "\n".join(
-            f"- *{_spoken(wrong.name)}*: {_one_line(wrong.reason)}" for wrong in exercise.mutants[:LIKELY]
+            f"- *{_spoken(wrong.name)}*: {_one_line(wrong.reason)}" for wrong in exercise.mutants[:likely]
         )
-        if len(exercise.mutants) > LIKELY:
-            rest = ", ".join(_spoken(wrong.name) for wrong in exercise.mutants[LIKELY:])
+        if len(exercise.mutants) > likely:
+            rest = ", ".join(_spoken(wrong.name) for wrong in exercise.mutants[likely:])
             listed += f"\n\nThe grader knows these as well: {rest}."
         blocks.append(
             f"**Likely wrong answers** to the exercise “{exercise.title}” (`{exercise.id}`, difficulty "

@@ -1,6 +1,6 @@
 """What chapter 2 asks: what one needs before it, what one knows after it, and what one expects of its results."""
 
-from pocourse.lesson.quiz import Choice, prediction, question
+from pocourse.lesson.questions import Choice, prediction, question
 
 SUTTON_BARTO = (
     "Sutton & Barto, Reinforcement Learning: An Introduction, section 5.5",

@@ -36,7 +36,7 @@ def larger_of_two(ratio, advantage):
 repairs = exercise(
     "ratio_clipping.catch_clip_without_minimum",
     title="Catch an objective that cannot undo its own mistakes",
-    section="3",
+    section="Bug museum",
     difficulty=2,
     minutes=8,
     task="""

@@ -74,7 +74,7 @@ def value_of_k3(logp, logp_ref):
 pulls = exercise(
     "ratio_clipping.catch_k1_penalty",
     title="Catch a penalty that does not pull",
-    section="5",
+    section="Bug museum",
     difficulty=4,
     minutes=12,
     task="""

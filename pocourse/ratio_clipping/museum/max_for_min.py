@@ -28,7 +28,7 @@ HALF = "the half-mended one, `−max(rA, clip(r)A)`"
 pessimistic = exercise(
     "ratio_clipping.catch_max_for_min",
     title="Catch a loss that is not pessimistic",
-    section="3",
+    section="Bug museum",
     difficulty=3,
     minutes=8,
     task="""

@@ -65,7 +65,7 @@ means_for_positive, means_for_negative = _means_where(lambda a: a > 0), _means_w
 alone = exercise(
     "ratio_clipping.catch_minimum_of_means",
     title="Catch a loss in which one sample decides for the others",
-    section="3",
+    section="Bug museum",
     difficulty=4,
     minutes=12,
     task="""

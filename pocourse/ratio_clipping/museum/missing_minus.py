@@ -21,7 +21,7 @@ def missing_minus(ratio, advantage, clip_eps=0.2):
 descends = exercise(
     "ratio_clipping.catch_missing_minus",
     title="Catch a loss that goes the wrong way",
-    section="3",
+    section="Bug museum",
     difficulty=2,
     minutes=6,
     task="""

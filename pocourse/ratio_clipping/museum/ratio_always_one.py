@@ -79,7 +79,7 @@ remembers_good, remembers_bad = _remembers_where(lambda a: a > 0), _remembers_wh
 remembers = exercise(
     "ratio_clipping.catch_ratio_always_one",
     title="Catch a loss that has forgotten the old policy",
-    section="7",
+    section="Bug museum",
     difficulty=3,
     minutes=8,
     task="""

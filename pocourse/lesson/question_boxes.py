@@ -9,7 +9,7 @@ import html
 import ipywidgets
 
 from pocourse.lesson import cards
-from pocourse.lesson.quiz import Prediction, Question, allowed, explained, html_read_up, judge, keep, kept, quoted
+from pocourse.lesson.questions import Prediction, Question, allowed, explained, html_read_up, judge, keep, kept, quoted
 
 _GREY = "#5b6068"
 # Labels of ipywidgets stand in one line and are cut off at its end: these wrap. The card is light on a dark page too.

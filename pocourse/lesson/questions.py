@@ -1,12 +1,8 @@
-"""Questions and predictions: what a reader is asked, and what comes back.
+"""What there is to ask: questions with their choices, predictions, and how an answer is judged.
 
 A *question* has two to six choices, of which one or several are right, and every choice says why
-it is or why it is not. ``quiz`` shows one, or judges letters that come with it. A *prediction* is
-asked for before a result and shown again beside it, by ``predict`` and ``compare``.
-
-In a live notebook they are small forms; on a page without a kernel, cards that unfold; in a
-terminal, plain text. What is stored in a notebook is the same for every reader: answers and
-predictions are kept in the reader's own file and appear in the live form only.
+it is or why it is not. A *prediction* is asked for before a result and shown again beside it.
+``question_cards`` shows both, ``question_boxes`` makes the live forms.
 """
 
 import html
@@ -14,7 +10,6 @@ import itertools
 import math
 import numbers
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,9 +22,6 @@ WORDS = ("none", "one", "two", "three", "four", "five", "six")
 _ID = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _registry: dict[str, "Question"] = {}
 _predictions: dict[str, "Prediction"] = {}
-
-
-# --- what there is to ask -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -215,6 +207,16 @@ def predictions() -> dict[str, Prediction]:
     return dict(_predictions)
 
 
+def find_question(id: str) -> Question:
+    """The question of this id. Raises: ValueError with the known ones."""
+    return _find("question", _registry, id)
+
+
+def find_prediction(id: str) -> Prediction:
+    """The prediction of this id. Raises: ValueError with the known ones."""
+    return _find("prediction", _predictions, id)
+
+
 def _find(kind: str, known: dict, id: str):
     if id not in known:
         chapter = id.split(".")[0] if isinstance(id, str) and _ID.fullmatch(id) else "ratio_clipping"
@@ -223,9 +225,6 @@ def _find(kind: str, known: dict, id: str):
             f"`import pocourse.{chapter}.quiz`; known are: {', '.join(known) or 'none'}."
         )
     return known[id]
-
-
-# --- judging --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -266,180 +265,6 @@ def judge(asked: Question, chosen: Sequence[str]) -> Answer:
 def verdict(choice: Choice) -> str:
     """Right or not right: a mark in words."""
     return "Right." if choice.right else "Not right."
-
-
-# --- showing and answering ------------------------------------------------------------------------
-
-
-def quiz(id: str, *chosen: str) -> None:
-    """Show a question, or answer it: ``quiz(id)`` asks, ``quiz(id, "b")`` and ``quiz(id, "a", "c")`` answer.
-
-    One or several choices may be right. Answers are kept in the reader's own file.
-    Raises: ValueError for an unknown question, or for a letter that is none of its choices.
-    """
-    asked = _find("question", _registry, id)
-    if not chosen:
-        _put([asked], [_kicker(asked)])
-        return
-    answer = judge(asked, chosen)
-    from pocourse.lesson import progress
-
-    progress.record_answer(asked.id, list(answer.chosen), answer.right)
-    cards.put(_plain_judged(asked, answer), _html_judged(asked, answer))
-
-
-def entry_check(chapter: str) -> None:
-    """Show what a chapter takes for granted, as questions, each with a place to read up."""
-    _put_all(chapter, "entry", "Entry check")
-
-
-def chapter_quiz(chapter: str) -> None:
-    """Show all questions on a chapter, in the order of its sections."""
-    _put_all(chapter, "quiz", "Quiz")
-
-
-def _put_all(chapter: str, kind: str, title: str) -> None:
-    asked = [each for each in _registry.values() if each.chapter == chapter and each.kind == kind]
-    if not asked:
-        known = dict.fromkeys(each.chapter for each in _registry.values() if each.kind == kind)
-        raise ValueError(
-            f"expected a chapter with questions of this kind; got {chapter!r}. Import its questions first, as in "
-            f"`import pocourse.ratio_clipping.quiz`; known are: {', '.join(known) or 'none'}."
-        )
-    _put(asked, [f"{title}, {number} of {len(asked)}{_where(each)}" for number, each in enumerate(asked, 1)])
-
-
-def _put(asked: list[Question], kickers: list[str]) -> None:
-    """All the questions as one output."""
-    pairs = list(zip(asked, kickers, strict=True))
-    widget = None
-    if cards.in_kernel():
-        from pocourse.lesson import quiz_boxes
-
-        widget = quiz_boxes.stacked([quiz_boxes.question_box(each, kicker) for each, kicker in pairs])
-    plain = "\n\n\n".join(_plain(each, kicker) for each, kicker in pairs)
-    cards.put(plain, "".join(_html(each, kicker) for each, kicker in pairs), widget)
-
-
-def _where(asked: Question | Prediction) -> str:
-    needed = "needed in " if getattr(asked, "kind", "") == "entry" else ""
-    return f" · {needed}{'section ' if asked.section.isdigit() else ''}{asked.section}"
-
-
-def _kicker(asked: Question) -> str:
-    return ("Entry check" if asked.kind == "entry" else "Quiz") + _where(asked)
-
-
-def _fill(text: str, first: str, then: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 96, initial_indent=first, subsequent_indent=then)
-
-
-def _plain(asked: Question, kicker: str) -> str:
-    """The question for a terminal: nothing in it gives an answer away."""
-    choices = [_fill(choice.text, f"  {letter}) ", "     ") for letter, choice in asked.lettered.items()]
-    how = f'To answer: quiz("{asked.id}", "a"). One or several may be right: quiz("{asked.id}", "a", "b").'
-    read_up = [f"To read up: {_plain_read_up(asked)}"] if asked.read_up else []
-    return "\n".join([kicker, asked.text, "", *choices, "", how, *read_up])
-
-
-def _plain_judged(asked: Question, answer: Answer) -> str:
-    lines = [_kicker(asked), asked.text, ""]
-    for letter, choice in asked.lettered.items():
-        lines.append(_fill(choice.text, f"{'>' if letter in answer.chosen else ' '} {letter}) ", "     "))
-        if letter in answer.chosen:
-            lines.append(_fill(f"{verdict(choice)} {choice.why}", "     ", "     "))
-    read_up = [f"To read up: {_plain_read_up(asked)}"] if asked.read_up and not answer.right else []
-    return "\n".join([*lines, "", f"{', '.join(answer.chosen)}: {answer.said}", *read_up])
-
-
-def _plain_read_up(asked: Question) -> str:
-    return asked.read_up if isinstance(asked.read_up, str) else ", ".join(asked.read_up)
-
-
-def html_read_up(asked: Question) -> str:
-    """Where to read up, with a link that opens beside the notebook."""
-    if not asked.read_up:
-        return ""
-    if isinstance(asked.read_up, str):
-        place = cards.inline(asked.read_up)
-    else:
-        title, address = asked.read_up
-        link = html.escape(address)
-        place = f'<a href="{link}" target="_blank" rel="noopener" style="color:#0b5c8f">{html.escape(title)}</a>'
-    return f'<p style="margin:8px 0 2px 0;color:#5b6068;font-size:0.93em">To read up: {place}</p>'
-
-
-_NOTE = '<p style="margin:8px 0 2px 0;color:#5b6068;font-size:0.93em">{}</p>'
-_ROW = '<div style="border-top:1px solid #dedbd2;padding:6px 0">{}</div>'
-_LETTER = '<b style="display:inline-block;min-width:1.2em">{}</b>'
-
-
-def _unfolds(letter: str, choice: Choice) -> str:
-    """A choice that opens to its explanation when it is clicked."""
-    return _ROW.format(
-        f'<details><summary style="cursor:pointer">{_LETTER.format(letter)}{cards.inline(choice.text)}</summary>'
-        f'<div style="padding:2px 0 2px 34px">{explained(choice)}</div></details>'
-    )
-
-
-def explained(choice: Choice) -> str:
-    """The verdict on a choice and its explanation, as HTML."""
-    return cards.to_html(f"**{verdict(choice)}** {choice.why}")
-
-
-def _html(asked: Question, kicker: str) -> str:
-    """The question for a page without a kernel: every choice unfolds to its explanation."""
-    rows = "".join(_unfolds(letter, choice) for letter, choice in asked.lettered.items())
-    note = _NOTE.format("One or several may be right. Make up your mind first; a click on a choice explains it.")
-    return _question_card(asked, kicker, rows + note + html_read_up(asked))
-
-
-def _html_judged(asked: Question, answer: Answer) -> str:
-    rows = [
-        _ROW.format(
-            f'<div style="padding-left:16px">{_LETTER.format(letter)}{cards.inline(choice.text)}</div>'
-            f'<div style="padding:2px 0 2px 34px">{explained(choice)}</div>'
-        )
-        for letter, choice in asked.lettered.items()
-        if letter in answer.chosen
-    ]
-    rest = [(letter, choice) for letter, choice in asked.lettered.items() if letter not in answer.chosen]
-    others = cards.folded("The other choices", "".join(_unfolds(*pair) for pair in rest)) if rest else ""
-    said = f'<p style="margin:6px 0"><b>{html.escape(answer.said)}</b></p>'
-    read_up = "" if answer.right else html_read_up(asked)
-    tone = "good" if answer.right else "bad"
-    return _question_card(asked, _kicker(asked), "".join(rows) + said + others + read_up, tone)
-
-
-def _question_card(asked: Question | Prediction, kicker: str, body: str, tone: str = "plain") -> str:
-    """The question stands as text and not as a title: it may be long."""
-    text = f'<div style="margin:2px 0 8px 0">{cards.to_html(asked.text)}</div>'
-    return cards.card("", text + body, tone=tone, kicker=kicker)
-
-
-# --- predictions ----------------------------------------------------------------------------------
-
-
-def predict(id: str, value: float | str | None = None) -> None:
-    """Ask for a prediction, or keep one: ``predict(id, 0.3)``, or ``predict(id, "b")`` where there are choices.
-
-    Raises: ValueError for an unknown prediction, or for a value that it does not allow.
-    """
-    asked = _find("prediction", _predictions, id)
-    kicker = "Prediction" + _where(asked)
-    if value is None:
-        widget = None
-        if cards.in_kernel():
-            from pocourse.lesson import quiz_boxes
-
-            widget = quiz_boxes.stacked([quiz_boxes.prediction_box(asked, kicker)])
-        cards.put(_plain_prediction(asked, kicker), _html_prediction(asked, kicker), widget)
-        return
-    value = allowed(asked, value)
-    keep(asked, value)
-    said = f"Kept: {quoted(asked, value)}. It is shown again beside the result."
-    body = f'<p style="margin:6px 0"><b>{html.escape(said)}</b></p>'
-    cards.put(f"{kicker}\n{asked.text}\n\n{said}", _question_card(asked, kicker, body))
 
 
 def allowed(asked: Prediction, value: float | str) -> float | str:
@@ -483,34 +308,7 @@ def kept(asked: Prediction) -> float | str | None:
         return None
 
 
-def compare(id: str, measured: float | str, said: str = "") -> None:
-    """Show a prediction again beside what was measured, and in plain words how far off it was.
-
-    ``measured`` is a number, or for choices without ranges the letter or the words of one. ``said`` may add what was
-    measured, or how.
-    Raises: ValueError for an unknown prediction, or for a result that is no number and none of the choices.
-    """
-    asked = _find("prediction", _predictions, id)
-    result, choice = _measured(asked, measured)
-    before = kept(asked)
-    found = f"Measured: {result}{f' ({said})' if said else ''}."
-    if before is None:
-        tone, sentences = "plain", [found, "There is no prediction of yours to set beside it."]
-    else:
-        if asked.answer == "number":
-            close, judged = _how_far(before, float(measured), asked.unit)
-        elif choice is None:
-            close, judged = False, "That is none of the choices."
-        else:
-            close = before == choice
-            judged = "That is what you predicted." if close else "That is not what you predicted."
-        tone, sentences = "good" if close else "open", [f"You predicted {quoted(asked, before)}.", found, judged]
-    kicker = "Prediction and result" + _where(asked)
-    lines = "".join(f'<p style="margin:4px 0">{cards.inline(sentence)}</p>' for sentence in sentences)
-    cards.put("\n".join([kicker, asked.text, "", *sentences]), _question_card(asked, kicker, lines, tone))
-
-
-def _measured(asked: Prediction, measured: float | str) -> tuple[str, str | None]:
+def in_words(asked: Prediction, measured: float | str) -> tuple[str, str | None]:
     """The result in words, and for choices the one that it is."""
     by_name = asked.answer != "number" and asked.ranges is None
     if by_name:
@@ -533,7 +331,7 @@ def _measured(asked: Prediction, measured: float | str) -> tuple[str, str | None
     return (shown if choice is None else f"{shown}, so {_letter(asked, choice)}, {choice}"), choice
 
 
-def _how_far(predicted: float, measured: float, unit: str) -> tuple[bool, str]:
+def how_far(predicted: float, measured: float, unit: str) -> tuple[bool, str]:
     """Whether a prediction was close, within a tenth, and how far off: as a ratio, where there is one."""
     if math.isnan(measured):
         return False, "There is nothing to compare."
@@ -593,21 +391,19 @@ def quoted(asked: Prediction, value: float | str) -> str:
     return f"{_letter(asked, value)}, {value}"
 
 
-def _plain_prediction(asked: Prediction, kicker: str) -> str:
-    choices = [_fill(text, f"  {letter}) ", "     ") for letter, text in asked.lettered.items()]
-    return "\n".join([kicker, asked.text, *(["", *choices] if choices else []), "", _how_to_keep(asked)])
+def html_read_up(asked: Question) -> str:
+    """Where to read up, with a link that opens beside the notebook."""
+    if not asked.read_up:
+        return ""
+    if isinstance(asked.read_up, str):
+        place = cards.inline(asked.read_up)
+    else:
+        title, address = asked.read_up
+        link = html.escape(address)
+        place = f'<a href="{link}" target="_blank" rel="noopener" style="color:#0b5c8f">{html.escape(title)}</a>'
+    return f'<p style="margin:8px 0 2px 0;color:#5b6068;font-size:0.93em">To read up: {place}</p>'
 
 
-def _how_to_keep(asked: Prediction) -> str:
-    example, place = ('"a"', "your letter") if asked.lettered else ("...", "your number")
-    instead = f", with {place} in place of {'`a`' if asked.lettered else '`...`'}"
-    return f'The result comes further down. To keep a prediction: `predict("{asked.id}", {example})`{instead}.'
-
-
-def _html_prediction(asked: Prediction, kicker: str) -> str:
-    rows = [
-        _ROW.format(f'<div style="padding-left:16px">{_LETTER.format(letter)}{cards.inline(text)}</div>')
-        for letter, text in asked.lettered.items()
-    ]
-    note = _NOTE.format(cards.inline(_how_to_keep(asked)))
-    return _question_card(asked, kicker, "".join(rows) + note)
+def explained(choice: Choice) -> str:
+    """The verdict on a choice and its explanation, as HTML."""
+    return cards.to_html(f"**{verdict(choice)}** {choice.why}")
