@@ -1,7 +1,10 @@
 """Exercises and their trial: whatever an answer does, the learner gets a clear verdict and the lesson goes on."""
 
+import asyncio
 import contextlib
+import functools
 import inspect
+import os
 import sys
 import threading
 import time
@@ -173,7 +176,7 @@ def test_a_known_slip_is_recognised_by_values_and_gradient(toy):
     assert verdict(lambda x, y: y * x).slip.name == "single"
     assert verdict(lambda x, y: (y * x * 2).detach()).slip.name == "cut off"
     plain, html = grader.report(verdict(lambda x, y: (y * x * 2).detach()))
-    assert "**cut off**: The gradient is lost on the way. It has been published, too: nowhere, 2026." in plain
+    assert "cut off: The gradient is lost on the way. It has been published, too: nowhere, 2026." in plain
     assert "<b>cut off</b>" in html
 
 
@@ -224,12 +227,44 @@ def interrupts_itself(x, y):
     raise KeyboardInterrupt
 
 
+class Odd(Exception):
+    def __str__(self):
+        raise self
+
+
+def raises_something_odd(x, y):
+    raise Odd
+
+
+def raises_a_base_exception(x, y):
+    raise asyncio.CancelledError
+
+
+def asks(x, y):
+    return x * float(input("how much? "))
+
+
+def power(x, y):
+    return (x - y) ^ 2
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
         (raises, r"raised RuntimeError: shape '\[3, 3\]' is invalid .*The line: `return x @ y.reshape\(3, 3\)`"),
         (raises_nothing_to_say, r"raised ValueError\. The line: `raise ValueError`"),
         (exits, "raised SystemExit: 3"),
+        (interrupts_itself, "raised KeyboardInterrupt"),
+        (raises_something_odd, "raised Odd: an error that cannot even be printed"),
+        (raises_a_base_exception, "raised CancelledError"),
+        (asks, "raised EOFError"),
+        (power, r"In Python a power is `\*\*`"),
+        (
+            lambda x, y: float("nan") if x else y,
+            r"raised RuntimeError: Boolean value.*look at one number|returned a float",
+        ),
+        (lambda x, y: (2 * x * y).to_sparse(), "ordinary, dense one on the CPU"),
+        (lambda x, y: (2 * x * y).to("meta"), "ordinary, dense one on the CPU"),
         (recursive, "raised RecursionError"),
         (forgets_to_return, "returned None: is there a `return`"),
         (generator, "returned a generator"),
@@ -305,7 +340,7 @@ def test_a_graph_spoiled_in_place_is_said_to_be_so(toy):
         return out
 
     messages = " ".join(result.message for result in verdict(spoiled).results)
-    assert "changed in place after it had been used" in messages
+    assert "a tensor was changed in place after it had been used. Make new ones." in messages
 
 
 # --- time, printing, what is left behind -----------------------------------------------------------------
@@ -347,6 +382,131 @@ def test_code_that_catches_everything_is_left_behind_and_the_page_still_prints(t
         let_go.set()
 
 
+def test_what_is_left_behind_undoes_nothing_when_it_wakes(toy, capsys):
+    woken = threading.Event()
+
+    def sleeper(x, y):
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+        woken.set()
+        return x
+
+    assert "did not finish" in verdict(sleeper).message
+    out = sys.stdout
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    warnings.simplefilter("always", ResourceWarning)
+    filters = list(warnings.filters)
+    try:
+        assert woken.wait(10)
+        time.sleep(0.1)
+        assert torch.equal(torch.get_rng_state(), state) and sys.stdout is out and list(warnings.filters) == filters
+    finally:
+        warnings.filters.pop(0)
+
+
+def test_endless_printing_is_kept_to_a_page(toy, capsys):
+    def talks(x, y):
+        while True:
+            print("y" * 1000)
+
+    found = verdict(talks)
+    assert "did not finish" in found.message and len(found.printed) <= trial.Heard.LIMIT
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_other_threads_print_meanwhile_passes_by(toy, capsys):
+    def slow(x, y):
+        time.sleep(0.1)
+        print("mine")
+        return 2 * x * y
+
+    other = threading.Timer(0.05, lambda: print("theirs"))
+    other.start()
+    found = verdict(slow)
+    other.join()
+    assert found.right and found.printed.startswith("mine") and "theirs" not in found.printed
+    assert capsys.readouterr().out == "theirs\n"
+
+
+def test_an_answer_may_close_what_it_prints_to(toy, capsys):
+    def closes(x, y):
+        sys.stdout.close()
+        print("still")
+        return 2 * x * y
+
+    assert verdict(closes).right
+    print("fine")
+    assert capsys.readouterr().out == "fine\n"
+
+
+class Callable2:
+    def __call__(self, x, y):
+        return 2 * x * y
+
+    def __getattr__(self, name):
+        return self
+
+
+class Signed:
+    __signature__ = "nonsense"
+
+    def __call__(self, x, y):
+        return 2 * x * y
+
+
+def looped(x, y):
+    return 2 * x * y
+
+
+looped.__wrapped__ = looped
+
+
+@functools.wraps(stub)
+def dressed_as_a_stub(x, y):
+    return 2 * x * y
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Callable2(),
+        Signed(),
+        looped,
+        dressed_as_a_stub,
+        functools.partial(lambda k, x, y: k * x * y, 2),
+        lambda x, y, *rest, **more: 2 * x * y,
+    ],
+)
+def test_odd_callables_that_are_right_are_right(toy, answer):
+    assert verdict(answer).right
+
+
+class Spiteful(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, y):
+        return 2 * x * y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise AssertionError
+
+
+def test_a_gradient_that_raises_is_said_to_be_so(toy):
+    (_, slope) = verdict(lambda x, y: Spiteful.apply(x, y)).results
+    assert "the gradient in `x` could not be computed: AssertionError" in slope.message
+
+
+def test_half_a_letter_can_be_shown(toy, capsys):
+    def rude(x, y):
+        raise ValueError("\ud800")
+
+    grader.grade("toy.double", rude)
+    assert "\\ud800" in capsys.readouterr().out
+
+
 def test_a_property_that_hangs_later_keeps_what_was_found_before(toy):
     def slow_at_two(x, y):
         if x.numel() == 2:
@@ -365,23 +525,38 @@ def test_printing_is_held_back_quoted_and_not_counted_against_anybody(toy, capsy
         return 2 * x * y
 
     found = verdict(talks)
-    assert found.right and found.printed == "x is 1.0\ncareful"
+    assert found.right and found.printed == "x is 1.0\ncareful\nx is long\ncareful"
     assert capsys.readouterr() == ("", "")
     plain, _ = grader.report(found)
-    assert "(Your function printed: `x is 1.0 / careful`. That is not counted against you.)" in plain
+    assert (
+        "(Your function printed: `x is 1.0 / careful / x is long / careful`. That is not counted against you.)" in plain
+    )
+
+
+def test_a_slip_that_several_mutants_share_is_not_named(toy):
+    toy.mutant("product", "it multiplies, and that is all")(lambda x, y: x * y)
+    assert verdict(lambda x, y: y * x).slip is None
+    assert verdict(lambda x, y: (y * x * 2).detach()).slip.name == "cut off"
 
 
 def test_an_answer_leaves_no_traces(toy):
     def litters(x, y):
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)
+        torch.minimum = torch.maximum
+        torch.set_num_threads(3)
+        torch.use_deterministic_algorithms(True)
+        torch.autograd.set_detect_anomaly(True)
+        os.chdir("/")
         torch.set_grad_enabled(False)
         return 2 * x * y
 
-    state = torch.get_rng_state()
+    state, minimum, folder, threads = torch.get_rng_state(), torch.minimum, os.getcwd(), torch.get_num_threads()
     verdict(litters)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert torch.minimum is minimum and os.getcwd() == folder and torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.is_anomaly_enabled()
 
 
 def test_an_interrupt_of_the_reader_comes_through(toy, monkeypatch):
@@ -508,7 +683,7 @@ def test_tries_are_counted_and_done_is_kept(toy, capsys):
     grader.grade("toy.double", lambda x, y: 2 * x * y)
     grader.grade("toy.double", lambda x, y: x)
     entry = progress.read()["exercises"]["toy.double"]
-    assert entry["tries"] == 3 and entry["done"] is not None
+    assert entry["tries"] == 2 and entry["done"] is not None  # what comes after the first success is no try
     assert "Double it: right. All 2 properties hold." in capsys.readouterr().out
 
 
@@ -523,7 +698,7 @@ def test_a_verdict_in_words(toy):
     )
     assert html.startswith("<div") and html.count("<div") == html.count("</div>") and "yours is [9]" in html
     plain, html = grader.report(verdict(lambda x, y: 2 * x * y))
-    assert plain.endswith("Doubling is **useful**.") and "<b>useful</b>" in html
+    assert plain.endswith("Doubling is useful.") and "<b>useful</b>" in html
 
 
 def test_a_learners_text_cannot_become_markup(toy):
@@ -551,11 +726,11 @@ def kernel(monkeypatch):
 def test_in_a_notebook_hints_unfold_in_order_and_are_remembered(toy, kernel, monkeypatch):
     boxes = []
     real = grader._unfolding
-    monkeypatch.setattr(grader, "_unfolding", lambda *args: boxes.append(real(*args)) or boxes[-1])
+    monkeypatch.setattr(grader, "_unfolding", lambda *args, **more: boxes.append(real(*args, **more)) or boxes[-1])
     grader.hint("toy.double")
-    (data,) = kernel
+    data, form = kernel
     assert data["text/html"].count("<details") == 3 and "Multiply by 2." in data["text/html"]
-    assert cards.WIDGET_VIEW in data and "Multiply" not in data["text/plain"]
+    assert cards.WIDGET_VIEW in form and "text/html" not in form and "Multiply" not in data["text/plain"]
     first, second, third = (row.children[0] for row in boxes[0].children)
     assert not first.disabled and second.disabled and third.disabled
     assert progress.read()["exercises"] == {}
@@ -565,12 +740,15 @@ def test_in_a_notebook_hints_unfold_in_order_and_are_remembered(toy, kernel, mon
     assert progress.read()["exercises"]["toy.double"]["hints"] == 2
     second.value = False
     assert boxes[0].children[1].children[1].value == ""
+    grader.hint("toy.double")  # run again: what was seen can be opened at once, and the one after it
+    assert [row.children[0].disabled for row in boxes[1].children] == [False, False, False]
+    assert boxes[1].children[0].children[1].value == ""
 
 
 def test_in_a_notebook_the_solution_counts_when_it_is_opened(toy, kernel, monkeypatch):
     boxes = []
     real = grader._unfolding
-    monkeypatch.setattr(grader, "_unfolding", lambda *args: boxes.append(real(*args)) or boxes[-1])
+    monkeypatch.setattr(grader, "_unfolding", lambda *args, **more: boxes.append(real(*args, **more)) or boxes[-1])
     grader.solution("toy.double")
     assert "return 2 * x * y" in kernel[0]["text/html"] and progress.read()["exercises"] == {}
     boxes[0].children[0].children[0].value = True
@@ -599,6 +777,39 @@ def test_the_small_markup(text, inside):
     for piece in inside:
         position = found.index(piece, position)
     assert "<b>no" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("**bold** and *slanted*", "bold and slanted"),
+        ("`a ** b ** c` and 2 ** 3 ** 4", "`a ** b ** c` and 2 ** 3 ** 4"),
+        ("```\nx *= 2 * y\n```\nthen **so**", "```\nx *= 2 * y\n```\nthen so"),
+        ("a * b * c, **not** `**this**`", "a * b * c, not `**this**`"),
+    ],
+)
+def test_plain_text_carries_no_marks_but_those_of_code(text, plain):
+    assert cards.to_plain(text) == plain
+
+
+def test_addresses_become_links_and_keep_their_stops():
+    found = cards.to_html("See https://example.org/a_b/1. And `https://example.org/no`, (https://example.org/c).")
+    assert found.count("<a ") == 2 and 'href="https://example.org/a_b/1"' in found and ">example.org/c</a>)" in found
+
+
+def test_a_live_form_comes_after_the_card_and_hides_it(kernel):
+    import ipywidgets
+
+    form = ipywidgets.Button(description="press")
+    cards.put("plain", "<p>card</p>", form)
+    card, live = kernel
+    assert card == {"text/plain": "plain", "text/html": "<p>card</p>"} and set(live) == {
+        "text/plain",
+        cards.WIDGET_VIEW,
+    }
+    model = ipywidgets.widget_serialization["from_json"](f"IPY_MODEL_{live[cards.WIDGET_VIEW]['model_id']}", None)
+    assert "pocourse-live" in model._dom_classes and model.children[1] is form
+    assert ".pocourse-live) {display: none}" in model.children[0].value
 
 
 def test_a_card_knows_its_tones():

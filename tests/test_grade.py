@@ -66,6 +66,8 @@ def test_the_stub_itself_is_not_attempted(home):
         ("x = 1", "Expected a function named `ppo_clip`"),
         ("ppo_clip = 3", "Expected your function itself; got an int"),
         ("import nothing_of_this_name", "No module named"),
+        ("raise KeyboardInterrupt", "stopped in line 1 with KeyboardInterrupt."),
+        ("x = input()", "stopped in line 1 with EOFError"),
     ],
 )
 def test_a_file_that_does_not_serve_is_told_so(home, source, said):
@@ -78,6 +80,20 @@ def test_a_file_that_cannot_be_read(home):
     (home / "latin.py").write_bytes(b"\xff\xfe")
     done = grade(ID, home / "latin.py")
     assert done.exit_code == 1 and "UTF-8" in done.stdout
+
+
+def test_a_file_may_begin_with_a_mark_import_its_neighbour_and_use_dataclasses(home):
+    (home / "beside_it.py").write_text("import torch\nsmaller = torch.minimum\n")
+    source = (
+        "\ufefffrom __future__ import annotations\nfrom dataclasses import dataclass\nfrom beside_it import smaller\n"
+        "@dataclass\nclass Range:\n    low: float\n    high: float\n"
+        "def ppo_clip(ratio, advantage, clip_eps=0.2):\n    range = Range(1 - clip_eps, 1 + clip_eps)\n"
+        "    return smaller(ratio * advantage, ratio.clamp(range.low, range.high) * advantage)\n"
+    )
+    folders = list(sys.path)
+    done = grade(ID, answer(home, source))
+    assert done.exit_code == 0, done.output
+    assert sys.path == folders
 
 
 def test_a_file_that_never_ends_is_stopped(home, monkeypatch):

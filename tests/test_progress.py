@@ -73,7 +73,25 @@ def test_tries_are_counted_and_the_first_success_stays(home, monkeypatch):
     monkeypatch.setattr(progress, "_today", lambda: "2025-03-02")
     progress.record_try("c.clip", False)
     progress.record_try("c.clip", True)
-    assert progress.read()["exercises"]["c.clip"] == {"tries": 4, "done": "2025-03-01", "hints": 0, "solution": False}
+    assert progress.read()["exercises"]["c.clip"] == {"tries": 2, "done": "2025-03-01", "hints": 0, "solution": False}
+
+
+def test_a_link_to_the_file_stays_a_link(home, tmp_path):
+    elsewhere = tmp_path / "synced" / "mine.json"
+    elsewhere.parent.mkdir()
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "progress.json").symlink_to(elsewhere)
+    progress.record_try("c.clip", True)
+    assert (home / "progress.json").is_symlink() and json.loads(elsewhere.read_text())["exercises"]["c.clip"][
+        "tries"
+    ] == 1
+    assert sorted(path.name for path in elsewhere.parent.iterdir()) == ["mine.json"]
+
+
+def test_a_home_may_begin_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("POCOURSE_HOME", "~/course")
+    assert progress.file() == tmp_path / "course" / "progress.json"
 
 
 def test_the_day_is_today(monkeypatch, tmp_path):
@@ -249,6 +267,11 @@ def test_threads_lose_nothing_to_each_other(home):
     assert progress.read()["exercises"]["c.shared"]["tries"] == 40
 
 
+def once_more():
+    """Count one more try, whether the exercise is done or not."""
+    progress.update("exercises", "c.clip", lambda entry: {**entry, "tries": entry["tries"] + 1})
+
+
 def test_a_lock_held_by_another_is_waited_for_then_given_up_with_one_warning(home, monkeypatch, capsys):
     put(home, {"version": 1, **STATE})
     monkeypatch.setattr(progress, "LOCK_TIMEOUT_S", 0.1)
@@ -273,7 +296,7 @@ def test_a_lock_held_by_another_is_waited_for_then_given_up_with_one_warning(hom
         thread.join()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Another process has kept" in said and "is not recorded" in said
-    progress.record_try("c.clip", True)
+    once_more()
     assert progress.read()["exercises"]["c.clip"]["tries"] == 4
 
 
@@ -285,7 +308,7 @@ def stop(source, target):
     print(source, flush=True)
     time.sleep(60)
 os.replace = stop
-progress.record_try('c.clip', False)
+progress.update('exercises', 'c.clip', lambda entry: {**entry, 'tries': entry['tries'] + 1})
 """
 HALF_WRITTEN = """
 import time
@@ -302,7 +325,7 @@ class Half:
         print(self.file.name, flush=True)
         time.sleep(60)
 progress.open = Half
-progress.record_try('c.clip', False)
+progress.update('exercises', 'c.clip', lambda entry: {**entry, 'tries': entry['tries'] + 1})
 """
 
 
@@ -328,7 +351,7 @@ def test_a_writer_that_is_killed_leaves_the_earlier_state(home, code, whole, ear
     done = CliRunner().invoke(cli.app, ["status", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["exercises"] == (earlier or EMPTY)["exercises"]
 
-    progress.record_try("c.clip", False)  # the lock died with its holder
+    once_more()  # the lock died with its holder
     assert progress.read()["exercises"]["c.clip"]["tries"] == (4 if earlier else 1)
     assert names(home) == ["progress.json"]
 

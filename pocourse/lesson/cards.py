@@ -7,6 +7,7 @@ and ``code``, **bold** and *emphasis* work inside a line. The same text reads we
 
 import html
 import re
+import sys
 
 PAPER, INK, FAINT, RED = "#fdfcf9", "#22252a", "#8a8f98", "#a3231f"
 # Border and background of a card. What a tone means, the text says in words as well: colour alone says nothing.
@@ -19,6 +20,10 @@ TONES = {
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+_ANY_CODE = re.compile(_FENCE.pattern + r"|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
+_SLANTED = re.compile(r"(?<![\w*])\*(?!\s)([^*]+?)(?<!\s)\*(?![\w*])")
+ADDRESS = re.compile(r"https://[^\s<>\"'`]*[^\s<>\"'`.,;:)]")
 _CODE = (
     "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:0.92em;"
     f"background-color:#efede6;color:{INK};border-radius:3px"
@@ -36,7 +41,8 @@ def to_html(text: str) -> str:
 
 def code_block(code: str) -> str:
     """A block of code as HTML."""
-    return f'<pre style="{_CODE};padding:8px 10px;margin:6px 0;overflow-x:auto">{html.escape(code.rstrip())}</pre>'
+    block = f"{_CODE};padding:8px 10px;margin:6px 0;overflow-x:auto;white-space:pre;word-break:normal"
+    return f'<pre style="{block}">{html.escape(code.rstrip())}</pre>'
 
 
 def _paragraphs(text: str) -> str:
@@ -61,11 +67,11 @@ def _paragraphs(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """The part of the markup that works inside a line."""
+    """The part of the markup that works inside a line; addresses become links that open beside the lesson."""
 
     def styled(piece: str) -> str:
-        piece = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", piece)
-        return re.sub(r"(?<![\w*])\*(?!\s)([^*]+?)(?<!\s)\*(?![\w*])", r"<i>\1</i>", piece)
+        piece = _SLANTED.sub(r"<i>\1</i>", _BOLD.sub(r"<b>\1</b>", piece))
+        return ADDRESS.sub(lambda found: link(found[0], found[0].removeprefix("https://")), piece)
 
     pieces = html.escape(text, quote=False).split("`")
     if len(pieces) % 2 == 0:  # a single backtick is a backtick
@@ -74,6 +80,20 @@ def inline(text: str) -> str:
         f'<code style="{_CODE};padding:1px 4px">{piece}</code>' if index % 2 else styled(piece)
         for index, piece in enumerate(pieces)
     )
+
+
+def link(address: str, text: str) -> str:
+    """A link that opens beside the lesson. Both are HTML already."""
+    return f'<a href="{address}" target="_blank" rel="noopener" style="color:#0b5394">{text}</a>'
+
+
+def to_plain(text: str) -> str:
+    """The small markup as plain text: what is bold or slanted is not marked, code keeps its backticks."""
+    parts, end = [], 0
+    for code in _ANY_CODE.finditer(text):
+        parts += [_SLANTED.sub(r"\1", _BOLD.sub(r"\1", text[end : code.start()])), code[0]]
+        end = code.end()
+    return "".join([*parts, _SLANTED.sub(r"\1", _BOLD.sub(r"\1", text[end:]))])
 
 
 def card(title: str, body: str, *, tone: str = "plain", kicker: str = "") -> str:
@@ -115,16 +135,31 @@ def in_kernel() -> bool:
 
 
 def put(plain: str, html: str, widget=None) -> None:
-    """Show a card: one output with all its forms in a notebook, of which the page takes the best it can; else print it.
+    """Show a card in a notebook, or print it.
 
-    A live widget goes first; where there is no kernel behind the page its place is taken by the HTML.
+    A live widget is an output of its own, after the card, and hides the card once it is really there. So the card stays
+    where no kernel stands behind the page, also when a notebook is opened again whose widgets have died.
     """
     if not in_kernel():
-        print(plain)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a terminal may know few letters
+        print(plain.encode(encoding, "backslashreplace").decode(encoding))
         return
     from IPython.display import display
 
-    data = {"text/plain": plain, "text/html": html}
+    plain, html = (text.encode("utf-8", "backslashreplace").decode() for text in (plain, html))
+    display({"text/plain": plain, "text/html": html}, raw=True)
     if widget is not None:
-        data[WIDGET_VIEW] = widget._repr_mimebundle_()[WIDGET_VIEW]
-    display(data, raw=True)
+        import ipywidgets
+
+        live = ipywidgets.VBox([ipywidgets.HTML(_HIDES, layout={"display": "none"}), widget], layout=_OVERFLOW)
+        live.add_class("pocourse-live")
+        display({"text/plain": "(a live form, for which a kernel has to run)", **view(live)}, raw=True)
+
+
+def view(widget) -> dict:
+    """The part of an output that shows a widget."""
+    return {WIDGET_VIEW: widget._repr_mimebundle_()[WIDGET_VIEW]}
+
+
+_HIDES = "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .pocourse-live) {display: none}</style>"
+_OVERFLOW = {"overflow": "visible"}

@@ -11,6 +11,8 @@ matrix of both is a test of the exercise.
 
 import linecache
 import math
+import sys
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -214,15 +216,16 @@ def judge(id: str, function: Callable) -> Verdict:
     """Put an answer on trial against the properties of an exercise. Whatever the answer does, there is a verdict."""
     found = find(id)
     problem = trial.unsuitable(function, found.parameters, found.options)
-    if callable(function) and not isinstance(function, type) and trial.untouched(function):
+    if trial.untouched(function):
         return Verdict(id, "not attempted", message="The body of your function is still empty.")
     if problem:
         return Verdict(id, "wrong", message=problem)
     answer = found.on_trial(function)
     results: list[Result] = []
     message = ""
+    heard = trial.Heard()
     try:
-        trial.within(found.limit_s, lambda: _look(found, answer, results))
+        trial.within(found.limit_s, lambda: _look(found, answer, results), heard)
     except Trouble as trouble:
         message = str(trouble)
     looked_at = {result.property for result in results}
@@ -234,7 +237,7 @@ def judge(id: str, function: Callable) -> Verdict:
         tuple(results),
         message,
         None if right or message else _slip(found, function),
-        answer.printed[0] if answer.printed else "",
+        heard.text.strip(),
     )
 
 
@@ -250,13 +253,16 @@ def _try(property: Property, answer: Answer) -> Result:
         message = str(broken)
     except Trouble:
         raise
-    except Exception as error:  # a result so odd that judging it failed
-        message = f"your result could not be judged: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    except trial.Stop:
+        raise
+    except BaseException as error:  # a result so odd that judging it failed
+        said = trial.in_words(error)
+        message = f"your result could not be judged: {type(error).__name__}{f': {said}' if said else ''}."
     return Result(property.name, not message, message or "")
 
 
 def _slip(found: Exercise, function: Callable) -> Wrong | None:
-    """The mutant that a wrong answer is in disguise: the same values and gradients on all probes."""
+    """The one mutant that a wrong answer is in disguise: the same values and gradients on all probes."""
     if found.probes is None:
         return None
     try:
@@ -266,15 +272,16 @@ def _slip(found: Exercise, function: Callable) -> Wrong | None:
 
 
 def _same_as(found: Exercise, function: Callable) -> Wrong | None:
-    mine = fingerprint(found, function)
+    mine, alike = fingerprint(found, function), []
     for mutant in found.mutants:
         try:
             theirs = fingerprint(found, mutant.run)
         except Trouble:
             continue
         if len(mine) == len(theirs) and all(_close(a, b) for a, b in zip(mine, theirs, strict=True)):
-            return mutant
-    return None
+            alike.append(mutant)
+    # Where several slips do the same on the probes, nobody can tell which one this is.
+    return alike[0] if len(alike) == 1 else None
 
 
 def fingerprint(found: Exercise, function: Callable) -> list[Tensor | None]:
@@ -379,8 +386,10 @@ def solved(found: Exercise) -> Callable:
 
 def run_source(source: str, where: str) -> dict[str, object]:
     """Run a piece of Python that may use ``math`` and ``torch``; what it defines, by name."""
-    space: dict[str, object] = {"torch": torch, "math": math, "__name__": "answer"}
+    module = types.ModuleType("pocourse_answer")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    vars(module).update(torch=torch, math=math)
     # For messages about errors to be able to quote the line.
     linecache.cache[where] = (len(source), None, source.splitlines(keepends=True), where)
-    exec(compile(source, where, "exec"), space)
-    return space
+    exec(compile(source, where, "exec"), vars(module))
+    return vars(module)

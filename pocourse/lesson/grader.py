@@ -4,6 +4,7 @@ Each shows a card in a notebook and plain text in a shell. Verdicts, hints and s
 to the reader's progress file.
 """
 
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ def card(id: str) -> None:
     """Show what an exercise asks for. Raises: ValueError for an unknown id."""
     found = exercises.find(id)
     kicker = f"Exercise · difficulty {found.difficulty} of 5 · about {found.minutes} min"
-    plain = f"{kicker}\n{found.title}\n\n{found.task}"
+    plain = f"{kicker}\n{found.title}\n\n{cards.to_plain(found.task)}"
     cards.put(plain, cards.card(found.title, cards.to_html(found.task), kicker=kicker))
 
 
@@ -46,7 +47,7 @@ def grade_file(id: str, path: str | Path) -> bool:
     path = Path(path)
     verdict = None
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         verdict = Verdict(id, "wrong", message=f"expected a Python file in UTF-8; {path} cannot be read: {error}")
     else:
@@ -64,16 +65,23 @@ def grade_file(id: str, path: str | Path) -> bool:
 
 def _defined(source: str, name: str, path: Path) -> Callable:
     """The function of this name in a learner's file. Raises: Trouble in place of whatever else may happen."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # it may import what lies beside it
     try:
         space = exercises.run_source(source, str(path))
+    except trial.Stop:
+        raise
     except SyntaxError as error:
-        raise Trouble(f"{path} is not Python: {error.msg} in line {error.lineno}.") from None
-    except (Exception, SystemExit) as error:
-        line = next(
-            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), "?"
-        )
-        said = (str(error).splitlines() or [""])[0]
-        raise Trouble(f"{path} stopped in line {line} with {type(error).__name__}: {said}.") from None
+        raise Trouble(f"The file {path} is not Python: {error.msg} in line {error.lineno}.") from None
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), "?")
+        said = trial.in_words(error)
+        stopped = f"{type(error).__name__}{f': {said}' if said else ''}"
+        raise Trouble(f"The file {path} stopped in line {line} with {stopped}.") from None
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
     if name not in space:
         raise Trouble(f"expected a function named `{name}` in {path}; there is none. Take the first line of the stub.")
     return space[name]
@@ -90,26 +98,31 @@ def hint(id: str, number: int | None = None) -> None:
     if number is not None and (isinstance(number, bool) or number not in range(1, count + 1)):
         raise ValueError(f"expected a hint from 1 to {count}; got {number!r}. Begin with 1.")
     if number is None and not cards.in_kernel():
-        seen = progress.read()["exercises"].get(id, {}).get("hints", 0)
-        number = min(seen + 1, count)
+        number = min(_seen(id) + 1, count)
     if number is not None:
         progress.record_hint(id, number)
         said = f"Hint {number} of {count}: {found.title}"
-        cards.put(f"{said}\n{found.hints[number - 1]}", cards.card(said, cards.to_html(found.hints[number - 1])))
+        text = found.hints[number - 1]
+        cards.put(f"{said}\n{cards.to_plain(text)}", cards.card(said, cards.to_html(text)))
         return
     pieces = [(f"Hint {i}", cards.to_html(text)) for i, text in enumerate(found.hints, 1)]
     cards.put(
         f"{count} hints: hint({id!r}, 1) shows the first.",
         "".join(cards.folded(*piece) for piece in pieces),
-        _unfolding(pieces, lambda i: progress.record_hint(id, i + 1)),
+        _unfolding(pieces, lambda i: progress.record_hint(id, i + 1), seen=_seen(id)),
     )
+
+
+def _seen(id: str) -> int:
+    """How many hints the reader has seen."""
+    return progress.read()["exercises"].get(id, {}).get("hints", 0)
 
 
 def solution(id: str) -> None:
     """Show one right answer and what it is good for, folded in a notebook. Raises: ValueError for an unknown id."""
     found = exercises.find(id)
     body = cards.code_block(found.solution) + cards.to_html(found.after)
-    plain = f"One right answer to {found.title}:\n\n{found.solution}\n\n{found.after}"
+    plain = f"One right answer to {found.title}:\n\n{found.solution}\n\n{cards.to_plain(found.after)}"
     if not cards.in_kernel():
         progress.record_solution(id)
         print(plain)
@@ -118,16 +131,19 @@ def solution(id: str) -> None:
     cards.put(plain, cards.folded(*pieces[0]), _unfolding(pieces, lambda _: progress.record_solution(id)))
 
 
-def _unfolding(pieces: list[tuple[str, str]], opened: Callable[[int], None]):
-    """Buttons that open one piece after the other and say which was opened; None without a kernel."""
+def _unfolding(pieces: list[tuple[str, str]], opened: Callable[[int], None], seen: int = 0):
+    """Buttons that open one piece after the other and say which was opened; None without a kernel.
+
+    The first ``seen`` were opened before, and the one after them can be opened next.
+    """
     if not cards.in_kernel():
         return None
     import ipywidgets as widgets
 
-    rows = []
+    rows: list[widgets.VBox] = []
     for index, (summary, body) in enumerate(pieces):
         button = widgets.ToggleButton(
-            description=summary, icon="", disabled=index > 0, layout=widgets.Layout(width="auto", min_width="110px")
+            description=summary, icon="", disabled=index > seen, layout=widgets.Layout(width="auto", min_width="110px")
         )
         shown = widgets.HTML()
 
@@ -163,10 +179,13 @@ def report(verdict: Verdict) -> tuple[str, str]:
         texts = [_sentence(verdict.message)] if verdict.message else []
         texts += [_known(verdict)] if verdict.slip else []
     texts += [_aside(verdict)] if verdict.printed else []
-    plain = "\n".join([title, *lines, *([""] if texts else []), "\n\n".join(texts)]).rstrip()
     words = "".join(cards.to_html(text) for text in texts)
-    before, after = (body, words) if verdict.right or not verdict.message else (words, body)
-    return plain, cards.card(title, before + after, tone="good" if verdict.right else "bad")
+    said = cards.to_plain("\n\n".join(texts)).splitlines()
+    if verdict.message:  # what kept the answer from being judged comes before the list
+        plain, body = [title, *said, *([""] if lines else []), *lines], words + body
+    else:
+        plain, body = [title, *lines, *([""] if said else []), *said], body + words
+    return "\n".join(plain), cards.card(title, body, tone="good" if verdict.right else "bad")
 
 
 def _properties(verdict: Verdict) -> tuple[list[str], str]:
@@ -178,7 +197,7 @@ def _properties(verdict: Verdict) -> tuple[list[str], str]:
         item = f"{mark} <b>{word}</b>: {cards.inline(result.property)}"
         if result.held is False and not explained:
             explained = True
-            line += f"\n    {_sentence(result.message)}"
+            line += f"\n    {cards.to_plain(_sentence(result.message))}"
             item += cards.to_html(_sentence(result.message))
         lines.append(f"  {line}")
         items.append(f'<div style="margin:2px 0">{item}</div>')

@@ -28,7 +28,7 @@ def recorded_runs(chapter: str) -> Path:
 def reader() -> Path:
     """The reader's own folder, for runs and progress; ``POCOURSE_HOME`` moves it. Nothing in it is sent anywhere."""
     home = os.environ.get("POCOURSE_HOME")
-    return Path(home) if home else platformdirs.user_data_path("pocourse", appauthor=False)
+    return Path(home).expanduser() if home else platformdirs.user_data_path("pocourse", appauthor=False)
 
 
 def reader_runs(chapter: str) -> Path:

@@ -123,12 +123,14 @@ def reset() -> bool:
 
 
 def record_try(id: str, right: bool) -> None:
-    """One answer to an exercise. The date of the first right one stays, whatever comes after."""
-    update(
-        "exercises",
-        id,
-        lambda entry: {**entry, "tries": entry["tries"] + 1, "done": entry["done"] or (_today() if right else None)},
-    )
+    """One answer to an exercise. Tries count up to the first right one, whose date stays whatever comes after."""
+
+    def tried(entry: dict) -> dict:
+        if entry["done"]:
+            return entry
+        return {**entry, "tries": entry["tries"] + 1, "done": _today() if right else None}
+
+    update("exercises", id, tried)
 
 
 def record_hint(id: str, number: int) -> None:
@@ -318,8 +320,8 @@ def _open_or_set_aside() -> dict:
 
 
 def _write(document: dict) -> None:
-    """Put the document in the file's place, whole or not at all. The lock is held."""
-    path = file()
+    """Put the document in the file's place, whole or not at all. The lock is held. A link stays a link."""
+    path = Path(os.path.realpath(file()))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
     try:
@@ -336,7 +338,8 @@ def _write(document: dict) -> None:
 
 def _sweep() -> None:
     """Remove what killed writers have left. The lock is held, so nobody is writing."""
-    for part in file().parent.glob(f".{file().name}.*.part"):
+    path = Path(os.path.realpath(file()))
+    for part in path.parent.glob(f".{path.name}.*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -16,7 +16,8 @@ _GREY = "#5b6068"
 _STYLE = f"""<style>
 .pocourse-ask {{border: 1px solid {cards.FAINT}; border-left: 5px solid {cards.FAINT}; border-radius: 4px;
   background-color: {cards.PAPER}; color: {cards.INK}; padding: 10px 14px; margin: 6px 0; max-width: 820px;
-  overflow: visible; box-sizing: border-box; --jp-widgets-color: {cards.INK}; --jp-widgets-label-color: {cards.INK}}}
+  overflow: visible; box-sizing: border-box; color-scheme: light;
+  --jp-widgets-color: {cards.INK}; --jp-widgets-label-color: {cards.INK}}}
 .pocourse-ask .widget-html-content, .pocourse-ask .jupyter-widgets.widget-html {{color: {cards.INK};
   font-size: 14px; line-height: 1.5; height: auto; white-space: normal}}
 .pocourse-ask .widget-checkbox {{width: 100%; height: auto; margin: 0; padding: 5px 0 0 0; overflow: visible}}
@@ -137,7 +138,8 @@ def prediction_box(asked: Prediction, kicker: str) -> ipywidgets.VBox:
         unit = []
     else:
         shown = "" if before is None else f"{before:g}"
-        field = ipywidgets.Text(value=shown, placeholder="a number", layout={"width": "130px"})
+        # Sent as a whole, on Enter or on leaving the field: a button pressed right after it finds all that was typed.
+        field = ipywidgets.Text(value=shown, placeholder="a number", continuous_update=False, layout={"width": "130px"})
         field.tooltip = "Your prediction, a number"
         unit = [ipywidgets.HTML(html.escape(asked.unit))] if asked.unit else []
     button = ipywidgets.Button(description="Keep", tooltip="Keep this prediction")
@@ -156,6 +158,8 @@ def prediction_box(asked: Prediction, kicker: str) -> ipywidgets.VBox:
         status.value = _said(f"Kept: {quoted(asked, value)}. It is shown again beside the result.", "good")
 
     button.on_click(on_keep)
+    if not asked.lettered:
+        field.observe(on_keep, names="value")
     line = [field, _bar(button)] if asked.lettered else [_bar(field, *unit, button)]
     return _box([_head(asked, kicker), *line, status], "pocourse-ask")
 

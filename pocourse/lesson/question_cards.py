@@ -92,7 +92,7 @@ def _kicker(asked: Question) -> str:
 
 
 def _fill(text: str, first: str, then: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 96, initial_indent=first, subsequent_indent=then)
+    return textwrap.fill(" ".join(cards.to_plain(text).split()), 96, initial_indent=first, subsequent_indent=then)
 
 
 def _plain(asked: Question, kicker: str) -> str:
@@ -100,11 +100,11 @@ def _plain(asked: Question, kicker: str) -> str:
     choices = [_fill(choice.text, f"  {letter}) ", "     ") for letter, choice in asked.lettered.items()]
     how = f'To answer: quiz("{asked.id}", "a"). One or several may be right: quiz("{asked.id}", "a", "b").'
     read_up = [f"To read up: {_plain_read_up(asked)}"] if asked.read_up else []
-    return "\n".join([kicker, asked.text, "", *choices, "", how, *read_up])
+    return "\n".join([kicker, cards.to_plain(asked.text), "", *choices, "", how, *read_up])
 
 
 def _plain_judged(asked: Question, answer: Answer) -> str:
-    lines = [_kicker(asked), asked.text, ""]
+    lines = [_kicker(asked), cards.to_plain(asked.text), ""]
     for letter, choice in asked.lettered.items():
         lines.append(_fill(choice.text, f"{'>' if letter in answer.chosen else ' '} {letter}) ", "     "))
         if letter in answer.chosen:
@@ -209,12 +209,14 @@ def compare(id: str, measured: float | str, said: str = "") -> None:
         tone, sentences = "good" if close else "open", [f"You predicted {quoted(asked, before)}.", found, judged]
     kicker = "Prediction and result" + _where(asked)
     lines = "".join(f'<p style="margin:4px 0">{cards.inline(sentence)}</p>' for sentence in sentences)
-    cards.put("\n".join([kicker, asked.text, "", *sentences]), _question_card(asked, kicker, lines, tone))
+    plain = "\n".join([kicker, cards.to_plain(asked.text), "", *sentences])
+    cards.put(plain, _question_card(asked, kicker, lines, tone))
 
 
 def _plain_prediction(asked: Prediction, kicker: str) -> str:
     choices = [_fill(text, f"  {letter}) ", "     ") for letter, text in asked.lettered.items()]
-    return "\n".join([kicker, asked.text, *(["", *choices] if choices else []), "", _how_to_keep(asked)])
+    text = cards.to_plain(asked.text)
+    return "\n".join([kicker, text, *(["", *choices] if choices else []), "", _how_to_keep(asked)])
 
 
 def _how_to_keep(asked: Prediction) -> str:

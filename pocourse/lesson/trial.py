@@ -1,9 +1,9 @@
 """A trial: running somebody's answer so that nothing it does can hurt the lesson.
 
-It gets copies of nothing and trust for nothing: its inputs are compared afterwards, what it prints
-is held back, its exceptions become sentences, and a time limit ends it. The answer runs in a thread
-of its own, because only then a limit holds everywhere: in a notebook, in a shell, on Windows, and
-against code that catches every exception.
+Its inputs are compared afterwards, what it prints is held back, its exceptions become sentences, and
+a time limit ends it. The answer runs in a thread of its own: such a limit holds in a notebook, in a
+shell, on Windows, and against code that catches every exception. Only a single operation that never
+lets Python go on, such as a huge power of whole numbers, can make it wait.
 """
 
 import contextlib
@@ -13,13 +13,14 @@ import inspect
 import io
 import linecache
 import math
+import os
 import sys
 import threading
 import traceback
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Trouble(Exception):
     """An answer cannot be judged: it raised, returned a wrong type, changed its inputs, or took too long."""
 
 
-class _Stop(BaseException):
+class Stop(BaseException):
     """Thrown into a thread whose time is over."""
 
 
@@ -51,29 +52,18 @@ class Answer:
     function: Callable
     parameters: Sequence[str] = ()
     returns: Callable[[object, tuple], str | None] | None = None
-    printed: list[str] = field(default_factory=list)
 
     def __call__(self, *arguments, **options):
         """Call the answer. Raises: Trouble, with a sentence for the learner."""
         before = [argument.detach().clone() if isinstance(argument, Tensor) else None for argument in arguments]
         given = _given(self.parameters, arguments, options)
-        said = io.StringIO()
         try:
-            with (
-                contextlib.redirect_stdout(said),
-                contextlib.redirect_stderr(said),
-                warnings.catch_warnings(),
-                torch.enable_grad(),
-            ):
-                warnings.simplefilter("ignore")
+            with torch.enable_grad():
                 result = self.function(*arguments, **options)
-        except (Trouble, _Stop):
+        except (Trouble, Broken, Stop):
             raise
-        except (Exception, SystemExit, GeneratorExit) as error:
+        except BaseException as error:  # the reader's own Ctrl-C arrives in another thread
             raise Trouble(f"Your function raised {_error(error, self.function)} It was called with {given}.") from None
-        finally:
-            if said.getvalue().strip():
-                self.printed.append(said.getvalue().strip())
         for name, argument, copy in zip(_names(self.parameters, arguments), arguments, before, strict=True):
             if copy is not None and not _same(argument, copy):
                 raise Trouble(
@@ -102,19 +92,39 @@ def _given(parameters: Sequence[str], arguments: tuple, options: dict) -> str:
     return ", ".join(f"`{name} = {show(value)}`" for name, value in pairs) or "no arguments"
 
 
+def in_words(error: BaseException) -> str:
+    """The first line of what an error says, however oddly it says it; empty where it says nothing."""
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:
+        return "an error that cannot even be printed"
+    return lines[0][:300].strip().rstrip(".") if lines else ""
+
+
 def _error(error: BaseException, function: Callable) -> str:
     """The error in one or two sentences, with the line of the learner's own code that it came from."""
-    message = str(error).strip().splitlines()
-    name = type(error).__name__
-    said = f"{name}: {message[0][:300].rstrip('.')}." if message else f"{name}."
-    if "Boolean value of Tensor" in said:
-        said += " (Python's `if`, `max` and `min` look at one number; `torch.where` and `torch.minimum` at them all.)"
-    own = getattr(inspect.unwrap(function), "__code__", None)
+    message = in_words(error)
+    said = f"{type(error).__name__}: {message}." if message else f"{type(error).__name__}."
+    said += "".join(f" ({advice})" for symptom, advice in _ADVICE.items() if symptom in message)
+    own = _code(function)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if own is not None and f.filename == own.co_filename]
     if frames:
         line = (frames[-1].line or linecache.getline(frames[-1].filename, frames[-1].lineno)).strip()
         said += f" The line: `{line}`." if line else ""
     return said
+
+
+_ADVICE = {
+    "Boolean value of Tensor": "Python's `if`, `max` and `min` look at one number, `torch.where` and `torch.minimum` "
+    "at all of them.",
+    "bitwise_xor": "In Python a power is `**`, and `^` is something else.",
+}
+
+
+def _code(function) -> types.CodeType | None:
+    """The code of a plain function; None for everything else that can be called."""
+    code = getattr(function, "__code__", None) if isinstance(function, types.FunctionType) else None
+    return code if isinstance(code, types.CodeType) else None
 
 
 def show(value) -> str:
@@ -135,7 +145,7 @@ def show(value) -> str:
         return repr(value)
     if callable(value):
         return getattr(value, "__name__", "a function")
-    return f"a {type(value).__name__}"
+    return article(type(value).__name__)
 
 
 # ---------------------------------------------------------------- what an answer may return
@@ -160,9 +170,11 @@ def not_a_tensor(result) -> str | None:
         return f"Your function returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
     if not isinstance(result, Tensor):
         return (
-            f"Your function returned a {type(result).__name__} where a tensor is expected. "
+            f"Your function returned {article(type(result).__name__)} where a tensor is expected. "
             "Stay with torch operations: `.item()`, `float(...)`, `.numpy()` and Python's `max` and `min` leave it."
         )
+    if result.layout is not torch.strided or result.device.type != "cpu" or result.is_nested or result.is_quantized:
+        return "Your function returned a special kind of tensor. Return an ordinary, dense one on the CPU."
     if not result.is_floating_point():
         return f"Your function returned a tensor of {result.dtype} where real numbers are expected."
     return None
@@ -202,11 +214,16 @@ def derivative(output: Tensor, of: Tensor, name: str) -> Tensor:
         )
     try:
         (slope,) = torch.autograd.grad(output.sum(), of, allow_unused=True)
-    except RuntimeError as error:
-        raise Broken(
-            f"the gradient could not be computed: {str(error).splitlines()[0][:160]} A tensor was probably changed in "
-            "place after it had been used; make new ones."
-        ) from None
+    except Stop:
+        raise
+    except BaseException as error:
+        said = in_words(error)
+        why = (
+            "a tensor was changed in place after it had been used. Make new ones."
+            if "modified by an inplace operation" in said
+            else f"{type(error).__name__}{f': {said}' if said else ''}."
+        )
+        raise Broken(f"the gradient in `{name}` could not be computed: {why}") from None
     if slope is None:
         raise Broken(f"the result does not depend on `{name}` at all, as far as the gradient can see.")
     return slope
@@ -215,37 +232,62 @@ def derivative(output: Tensor, of: Tensor, name: str) -> Tensor:
 # ---------------------------------------------------------------- time
 
 
-def within(seconds: float, run: Callable):
+class Heard(io.TextIOBase):
+    """What a thread prints, from its beginning and no more than a page of it. What other threads print passes by."""
+
+    LIMIT = 2000
+
+    def __init__(self, passes_by=None):
+        self.text, self.thread, self.passes_by = "", None, passes_by
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is not self.thread:
+            return self.passes_by.write(text) if self.passes_by is not None else len(text)
+        self.text += text[: max(0, self.LIMIT - len(self.text))]
+        return len(text)
+
+    def flush(self) -> None:
+        if threading.current_thread() is not self.thread and self.passes_by is not None:
+            self.passes_by.flush()
+
+    def close(self) -> None:
+        """An answer that closes what it prints to closes nothing."""
+
+
+def within(seconds: float, run: Callable, heard: Heard | None = None):
     """What ``run()`` returns, or Trouble once ``seconds`` are over. Its exceptions come through.
 
     It runs in a thread of its own, which is asked to stop when its time is over, or when the reader interrupts. Code
-    that does not listen is left behind: it ends with the kernel.
+    that does not listen is left behind: it ends with the kernel. What is printed meanwhile goes to ``heard``, and what
+    is set for the whole process is put back by the waiting thread: a worker that was left behind undoes nothing later.
     Raises: Trouble on overtime.
     """
     if not (seconds > 0 and math.isfinite(seconds)):
         raise ValueError(f"expected a time limit in seconds, positive and finite; got {seconds}. Ten is a good choice.")
     outcome: dict[str, object] = {}
+    heard = heard if heard is not None else Heard()
+    heard.passes_by = sys.stdout
 
     def work() -> None:
         try:
-            with torch.random.fork_rng(devices=[]):
-                outcome["result"] = run()
+            outcome["result"] = run()
         except BaseException as error:
             outcome["error"] = error
 
-    dtype = torch.get_default_dtype()
     worker = threading.Thread(target=work, daemon=True, name="pocourse-answer")
-    # What is set for the whole process is put back from here: a worker that was left behind never does it.
-    with contextlib.redirect_stdout(sys.stdout), contextlib.redirect_stderr(sys.stderr), warnings.catch_warnings():
+    heard.thread = worker
+    with _put_back(), contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stdin, sys.stdin = sys.stdin, io.StringIO()  # whoever asks the keyboard is told at once that nobody answers
         worker.start()
         try:
             worker.join(seconds)
         finally:
             if worker.is_alive():
                 _stop(worker)
-            torch.set_default_dtype(dtype)
+            sys.stdin = stdin
     error = outcome.get("error")
-    if isinstance(error, _Stop) or not outcome:
+    if isinstance(error, Stop) or not outcome:
         raise Trouble(
             f"Your function did not finish within {seconds:g} seconds. Look for a loop that never ends; "
             "what is asked for here takes milliseconds."
@@ -255,9 +297,31 @@ def within(seconds: float, run: Callable):
     return outcome["result"]
 
 
+@contextlib.contextmanager
+def _put_back():
+    """Afterwards the random numbers, torch's names and settings and the working folder are as they were."""
+    state, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
+    names, folder, depth = dict(vars(torch)), os.getcwd(), sys.getrecursionlimit()
+    deterministic, anomaly = torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        for name, value in names.items():
+            if vars(torch).get(name) is not value:
+                setattr(torch, name, value)
+        torch.set_rng_state(state)
+        torch.set_default_dtype(dtype)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.autograd.set_detect_anomaly(anomaly)
+        os.chdir(folder)
+        sys.setrecursionlimit(depth)
+
+
 def _stop(worker: threading.Thread, tries: int = 20) -> None:
     for _ in range(tries):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(_Stop))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Stop))
         worker.join(0.05)
         if not worker.is_alive():
             return
@@ -266,9 +330,9 @@ def _stop(worker: threading.Thread, tries: int = 20) -> None:
 # ---------------------------------------------------------------- before a trial
 
 
-def untouched(function: Callable) -> bool:
+def untouched(function) -> bool:
     """Whether a function is still the stub: its body is ``...``, ``pass`` or a docstring, and nothing else."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    code = _code(function)
     if code is None or code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return False
     return _does(code) == _does((lambda: None).__code__) or _does(code) == _does(_only_a_docstring.__code__)
@@ -286,10 +350,13 @@ def _does(code: types.CodeType) -> list[tuple[str, object]]:
 def unsuitable(answer, parameters: Sequence[str], options: Sequence[str]) -> str | None:
     """What is wrong with handing in ``answer`` at all, before anything is called; None when it can be tried."""
     if isinstance(answer, type) or not callable(answer):
-        kind = "a class" if isinstance(answer, type) else f"{_article(type(answer).__name__)}"
+        kind = "a class" if isinstance(answer, type) else article(type(answer).__name__)
         return f"expected your function itself; got {kind}. Pass the name alone, without calling it: `grade(id, f)`."
     try:
         signature = inspect.signature(answer)
+    except BaseException:  # built in, or odd: the trial will show
+        return None
+    try:
         signature.bind(*[None] * len(parameters), **dict.fromkeys(options))
     except TypeError as error:
         wanted = ", ".join([*parameters, *(f"{name}=..." for name in options)])
@@ -297,10 +364,9 @@ def unsuitable(answer, parameters: Sequence[str], options: Sequence[str]) -> str
             f"expected a function that can be called as `f({wanted})`; yours has the parameters `{signature}`: "
             f"{error}. Take the first line of the stub."
         )
-    except ValueError:  # built in, without a signature: the trial will show
-        return None
     return None
 
 
-def _article(name: str) -> str:
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+def article(name: str) -> str:
+    """A word with its article."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

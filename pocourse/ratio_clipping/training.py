@@ -253,7 +253,15 @@ def table(record: Record | SavedRecord) -> str:
         solved = sum(x is not None and x >= SOLVED for x in s["final_return"]["seeds"])
         cells = (method, _said(s["final_return"]), f"{solved} of {len(record.seeds)}", _largest(s))
         rows.append(f"| {' | '.join(cells)} |\n")
-    return head + "".join(rows)
+    return _unfinished(record) + head + "".join(rows)
+
+
+def _unfinished(record: Record | SavedRecord) -> str:
+    """A line above the table of a run that has not come to its end; nothing for one that has."""
+    known = record.to_json() if isinstance(record, Record) else record.json
+    if known["status"] == "finished":
+        return ""
+    return f"*This run was stopped at update {known['updates']} of {known['num_updates']}: no final numbers.*\n\n"
 
 
 def _said(statistics: dict, without: str = "none yet") -> str:
