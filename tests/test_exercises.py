@@ -270,7 +270,7 @@ def power(x, y):
         (generator, "returned a generator"),
         (coroutine, "returned a coroutine"),
         (lambda x, y: 6.0, "returned a float where a tensor"),
-        (lambda x, y: (2 * x * y).detach().numpy(), "returned a ndarray"),
+        (lambda x, y: (2 * x * y).detach().numpy(), "returned an ndarray"),
         (lambda x, y: (2 * x * y).mean(), "leave `mean` and `sum` to the caller"),
         (lambda x, y: (2 * x * y)[None], "added an axis"),
         (lambda x, y: (2 * x * y).double(), "turned torch.float32 into torch.float64"),

@@ -7,21 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from pocourse.lesson import exercises, museum
+from pocourse.lesson import cards, exercises, museum
 from pocourse.lesson.bands import interquartile_mean
 from pocourse.lesson.wrong import Wrong
 from pocourse.ratio_clipping import museum as chapter
-from pocourse.ratio_clipping.museum import clip_without_minimum, drawings, symptoms
+from pocourse.ratio_clipping.museum import clip_without_minimum, drawings, k1_penalty, symptoms
 from pocourse.ratio_clipping.museum import suspects as s
 
 PIECES = [
+    "clip_without_minimum",
     "missing_minus",
     "max_for_min",
     "minimum_of_means",
-    "clip_without_minimum",
     "ratio_always_one",
     "k1_penalty",
 ]
+
+
+PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
+ORGANISATIONS = {"NVIDIA-NeMo", "huggingface", "tensorforce", "yandexdataschool"}
 
 
 def piece(name):
@@ -49,13 +53,13 @@ def test_a_piece_says_what_was_published_where_and_when(name):
     found = piece(name)
     assert found.thread.startswith("https://github.com/")
     assert re.search(r"\d{4}-\d{2}-\d{2}", found.published)
-    assert re.search(r"`[\w-]+/[\w-]+`", found.published), "no project"
+    assert re.search(PROJECT, found.published) or "`rlhf-book`" in found.published, "no project"
     commits = re.findall(r"`([0-9a-f]{7})`", found.published + found.corrected)
     assert commits or "/pull/" in found.thread
     assert all(found.corrected and text.strip() for text in words(found)[:5])
     assert found.wrong.name == name and found.wrong.run.__name__ == name
     assert found.exercise == f"ratio_clipping.catch_{name}" and found.exercise in exercises.registry()
-    assert task(name).section == found.section
+    assert task(name).section == "Bug museum"
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -65,6 +69,19 @@ def test_a_plaque_names_no_person_and_holds_no_tex(name):
     ex = task(name)
     for text in (ex.task, *ex.hints, ex.after):
         assert "$" not in text and "\\" not in text
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_an_owner_who_is_a_person_is_met_in_links_alone(name):
+    found = piece(name)
+    for text in (*words(found), found.wrong.citation):
+        prose = cards.ADDRESS.sub("", text)
+        assert set(re.findall(PROJECT, prose)) <= ORGANISATIONS
+        for address in cards.ADDRESS.findall(text):
+            owner = address.removeprefix("https://github.com/").split("/")[0]
+            assert owner in ORGANISATIONS or owner not in prose
+    owner = found.thread.removeprefix("https://github.com/").split("/")[0]
+    assert owner in ORGANISATIONS or owner not in cards.ADDRESS.sub("", museum.plain(found))
 
 
 class Tags(HTMLParser):
@@ -103,7 +120,7 @@ def test_the_plain_plaque_says_the_same(name, capsys):
     said, found = capsys.readouterr().out, piece(name)
     flat = " ".join(said.split())
     for text in words(found):
-        assert " ".join(text.split()) in flat
+        assert " ".join(cards.to_plain(text).split()) in flat
     assert found.thread in said and found.exercise in said and "    return" in said
     assert max(len(line) for line in said.splitlines()) <= 110
 
@@ -128,7 +145,7 @@ def test_a_piece_that_would_not_do_is_refused():
             made(**changes)
         assert said in str(refused.value)
     assert museum.registry() == before
-    with pytest.raises(ValueError, match=r"known are: ratio_clipping\.missing_minus"):
+    with pytest.raises(ValueError, match=r"known are: ratio_clipping\.clip_without_minimum"):
         museum.exhibit("ratio_clipping.nothing")
 
 
@@ -157,8 +174,8 @@ def test_every_useless_property_is_told_something_of_its_own(name):
     for mutant in ex.mutants:
         verdict = exercises.judge(ex.id, mutant.run)
         assert verdict.state == "wrong"
-        # Recognised for what it is, unless its answers cannot be compared or are those of a mutant before it.
-        assert verdict.message or verdict.slip is not None
+        # Recognised for what it is, where its answers can be compared and no other mutant gives the same.
+        assert verdict.slip is None or verdict.slip.name == mutant.name
         assert told[mutant.name].endswith((".", "`"))
 
 
@@ -168,7 +185,9 @@ def test_every_useless_property_is_told_something_of_its_own(name):
         (lambda code: print(end=""), "returned None"),
         (lambda code: torch.tensor([True, False]), "2 answers in a tensor of shape [2]"),
         (lambda code: torch.tensor(1.0), "tensor of torch.float32 where True or False"),
-        (lambda code: 1, "returned a int where True or False"),
+        (lambda code: 1, "returned something of type `int` where True or False"),
+        (lambda code: np.array([1.0]), "returned something of type `ndarray` where True or False"),
+        (lambda code: {}, "returned something of type `dict` where True or False"),
         (lambda code: (yield), "contains `yield`"),
     ],
 )
@@ -178,9 +197,220 @@ def test_what_is_no_yes_or_no_gets_a_sentence(answer, said):
         assert verdict.state == "wrong" and said in verdict.message
 
 
-@pytest.mark.parametrize("result", [True, False, np.True_, torch.tensor(True)])
+@pytest.mark.parametrize("result", [True, False, np.True_, torch.tensor(True), torch.tensor([True]), np.array([True])])
 def test_a_yes_or_no_may_be_a_bool_of_any_house(result):
     assert museum.yes_or_no(result, ()) is None
+
+
+# --- properties from outside, none of them a mutant ------------------------------------------------------------
+
+OUTSIDE, RIGHT = [], []
+
+
+def outside(name, phrase):
+    """A property that would not do, and words that must be among those it gets."""
+
+    def add(run):
+        OUTSIDE.append(pytest.param(name, run, phrase, id=f"{name}-{run.__name__}"))
+        return run
+
+    return add
+
+
+def right(name):
+    """A property that does, written differently from the solution."""
+
+    def add(run):
+        RIGHT.append(pytest.param(name, run, id=f"{name}-{run.__name__}"))
+        return run
+
+    return add
+
+
+def numbers(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def slopes(code, ratio, advantage):
+    ratio = numbers(*ratio).requires_grad_()
+    return torch.autograd.grad(code(ratio, numbers(*advantage)).sum(), ratio)[0]
+
+
+@outside("clip_without_minimum", "says False to a hundredth of PPO's objective, which does not make this mistake")
+def slopes_above_a_twentieth(objective):
+    return bool((slopes(objective, (0.05, 0.4, 1.6, 4.0), (1, 1, -1, -1)) * numbers(1, 1, -1, -1) > 0.05).all())
+
+
+@outside("clip_without_minimum", "goes the wrong way inside and is PPO's outside")
+def slopes_inside_too(objective):
+    return bool((slopes(objective, (0.3, 0.95, 1.05, 2.0), (1, 1, -1, -1)) * numbers(1, 1, -1, -1) > 0).all())
+
+
+@right("clip_without_minimum")
+def a_grid_beyond_every_edge(objective):
+    low, high = np.linspace(0, 0.39, 20), np.linspace(1.61, 5, 20)
+    advantage = numbers(*[0.5] * 20, *[-3.0] * 20)
+    return (slopes(objective, (*low, *high), advantage).sign() == advantage.sign()).all()
+
+
+WRONG_AT_ONE = "says True to a loss without its minus for r between 0.98 and 1.02"
+
+
+@outside("missing_minus", WRONG_AT_ONE)
+def slopes_a_half_away(loss):
+    return bool((slopes(loss, (0.5, 1.5), (1, -1)) * numbers(1, -1) < 0).all())
+
+
+@outside("missing_minus", WRONG_AT_ONE)
+def slopes_a_little_below(loss):
+    return bool((slopes(loss, (0.95, 0.95), (1, -1)) * numbers(1, -1) < 0).all())
+
+
+@outside("missing_minus", WRONG_AT_ONE)
+def slopes_a_little_above(loss):
+    return bool((slopes(loss, (1.05, 1.05), (1, -1)) * numbers(1, -1) < 0).all())
+
+
+@right("missing_minus")
+def differences_of_a_hundredth(loss):
+    a = numbers(1, -1)
+    return (((loss(0 * a + 0.99, a) - loss(0 * a + 1.01, a)) * a) > 0).all()
+
+
+@outside("max_for_min", "says True to PPO's loss minus 0.1, which promises 0.1 too much wherever PPO's is −rA")
+def signs_of_slopes(loss):
+    return bool((slopes(loss, (0.1, 3.0, 0.3), (1, -1, 2)) * numbers(1, -1, 1) < 0).all())
+
+
+@outside("max_for_min", "says True to PPO's loss minus 0.1")
+def a_third_is_rounding(loss):
+    ratio = torch.linspace(0, 4, 81).double()
+    return all(bool((loss(ratio, 0 * ratio + a) >= -a * ratio - 0.35).all()) for a in (1.0, -1.0))
+
+
+@outside("max_for_min", "lowered by 0.1 inside the range alone, which lies below −rA right there")
+def far_out_only(loss):
+    ratio = torch.cat([torch.linspace(0, 0.4, 9), torch.linspace(1.6, 3, 9)]).double()
+    return all(bool((loss(ratio, 0 * ratio + a) >= -a * ratio - 1e-9).all()) for a in (1.0, -1.0))
+
+
+@outside("max_for_min", "falls faster beyond it, where PPO's is flat, which lies below −rA on that side alone")
+def one_side_and_inside(loss):
+    low, high = torch.linspace(0, 1.19, 60).double(), torch.linspace(0.81, 4, 60).double()
+    return bool((loss(low, 0 * low + 1) >= -low - 1e-9).all() and (loss(high, 0 * high - 1) >= high - 1e-9).all())
+
+
+@right("max_for_min")
+def a_coarse_grid(loss):
+    ratio = numbers(*[0, 0.25, 0.75, 1, 1.25, 2, 4] * 2)
+    advantage = numbers(*[3] * 7, *[-3] * 7)
+    return torch.all(loss(ratio, advantage) + ratio * advantage > -1e-6)
+
+
+def first_slopes(loss, advantage, draws=200):
+    """The slopes of one sample, as the ratios of the others change."""
+    generator = torch.Generator().manual_seed(5)
+    found = []
+    for _ in range(draws):
+        ratio = 3 * torch.rand(len(advantage), generator=generator, dtype=torch.float64)
+        ratio[0] = 1.8  # a little beyond the widest range: it takes little to change the minimum's mind
+        ratio.requires_grad_()
+        found.append(torch.autograd.grad(loss(ratio, advantage), ratio)[0][0])
+    return torch.stack(found)
+
+
+@outside("minimum_of_means", "says True to `−(rA).sum() / r.sum()`, in which every slope depends on all ratios")
+def zero_or_not(loss):
+    batches = numbers(1, 1, -1, 0.5), numbers(1, 1, 1, 1), numbers(-1, -1, -1, -1), numbers(-1, 1, 2, -3)
+    return all(len({bool(x) for x in first_slopes(loss, a) != 0}) == 1 for a in batches)
+
+
+@outside("minimum_of_means", "in which samples share one minimum as soon as the batch holds both signs of A")
+def pairs_of_one_sign(loss):
+    batches = numbers(1, 2), numbers(-1, -2), numbers(2, 0.5), numbers(-2, -0.5)
+    return all(bool(x.max() - x.min() < 1e-9) for x in (first_slopes(loss, a) for a in batches))
+
+
+@right("minimum_of_means")
+def four_batches(loss):
+    batches = numbers(1, 1, -1, 0.5), numbers(1, 1, 1, 1), numbers(-1, -1, -1, -1), numbers(-1, 1, 2, -3)
+    return all(bool(x.max() - x.min() < 1e-9) for x in (first_slopes(loss, a) for a in batches))
+
+
+def in_logp(loss, new, old):
+    logp = numbers(new, new).requires_grad_()
+    return torch.autograd.grad(loss(logp, numbers(old, old), numbers(1, -1)).sum(), logp)[0]
+
+
+@outside("ratio_always_one", "says True to a tenth of the published mistake, whose slope is −A / 10")
+def one_call(loss):
+    return bool(((in_logp(loss, -1.0, -1.1) + numbers(1, -1)).abs() > 1e-6).all())
+
+
+@outside("ratio_always_one", "says True to `−exp(logp) A`, whose gradient depends on `logp` and not on `logp_old`")
+def another_policy(loss):
+    return bool((in_logp(loss, -1.0, -1.0) != in_logp(loss, -1.1, -1.0)).all())
+
+
+@right("ratio_always_one")
+def both_ways_from_one(loss):
+    here, up, down = (in_logp(loss, -0.7, -0.7 + step) for step in (0, 0.04, -0.04))
+    return ((here - up).abs() > 1e-4).all() & ((here - down).abs() > 1e-4).all()
+
+
+def mean_gradient(penalty, logits, reference):
+    logits = numbers(*logits).requires_grad_()
+    logp = logits.log_softmax(0)
+    value = sum(logp[a].exp().detach() * penalty(logp[a : a + 1], reference[a : a + 1])[0] for a in range(3))
+    return torch.autograd.grad(value, logits)[0]
+
+
+@right("k1_penalty")
+def one_action_after_the_other(penalty):
+    return mean_gradient(penalty, (0, 0, 0), numbers(0.5, 0.25, 0.25).log()).norm() > 1e-6
+
+
+@right("k1_penalty")
+def depends_on_the_reference(penalty):
+    one, other = (mean_gradient(penalty, (0, 1, 2), numbers(*p).log()) for p in ((0.2, 0.3, 0.5), (0.6, 0.3, 0.1)))
+    return (one - other).abs().max() > 1e-6
+
+
+@outside("k1_penalty", "says True to k1 with a half-mended score term, `k1 + 3 * logp`, in which a constant takes")
+def another_gradient_than_that_of_k1(penalty):
+    logp = numbers(0, 1, 2).log_softmax(0).requires_grad_()
+    value = penalty(logp, numbers(0.2, 0.5, 0.3).log()).sum()
+    return not torch.allclose(torch.autograd.grad(value, logp)[0], numbers(1, 1, 1))
+
+
+@pytest.mark.parametrize(("name", "run", "phrase"), OUTSIDE)
+def test_a_useless_property_from_outside_hears_what_escapes_it(name, run, phrase):
+    verdict = exercises.judge(piece(name).exercise, run)
+    assert verdict.state == "wrong" and not verdict.message
+    assert phrase in "\n".join(result.message for result in verdict.results)
+
+
+@pytest.mark.parametrize(("name", "run"), RIGHT)
+def test_a_right_property_from_outside_passes(name, run):
+    verdict = exercises.judge(piece(name).exercise, run)
+    assert verdict.right, [verdict.message, *(result.message for result in verdict.results if not result.held)]
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_what_judges_all_probes_rightly_is_taken_for_no_slip(name):
+    ex = task(name)
+    for answer in (exercises.solved(ex), *ex.accepted.values()):
+        assert exercises._same_as(ex, answer) is None
+
+
+def test_a_penalty_that_does_not_pull_has_lost_its_reference():
+    ex = task("k1_penalty")
+    assert exercises.judge(ex.id, exercises.solved(ex)).right
+    for reference in (numbers(0.2, 0.3, 0.5).log(), numbers(0.8, 0.1, 0.1).log()):
+        for code in (k1_penalty.k1_penalty, k1_penalty.constant_score, k1_penalty.value_of_k3):
+            assert mean_gradient(code, (0, 1, 2), reference).abs().max() < 1e-12
+        for code in (k1_penalty.k2, k1_penalty.k3, k1_penalty.with_score_term, k1_penalty.score_alone):
+            assert mean_gradient(code, (0, 1, 2), reference).abs().max() > 0.01
 
 
 def test_a_property_that_compares_with_a_formula_hears_of_the_other_objectives():
@@ -271,6 +501,7 @@ def test_with_the_minimum_of_means_the_batch_switches_as_a_whole():
 def test_ppo_brings_back_what_the_clip_alone_leaves_behind():
     run = symptoms.clip_without_minimum()
     assert symptoms.share_wrong(run)[0] == pytest.approx(0.47, abs=0.06)
+    assert (symptoms.share_left(run)[20, 0] < 0.02).all() and (symptoms.share_left(run)[100, 1] > 0.5).all()
     right, wrong = middle(symptoms.share_left(run))[20]
     assert right < 0.01 and wrong > 0.75
     right, wrong = middle(symptoms.share_left(run))[-1]

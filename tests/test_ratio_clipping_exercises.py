@@ -18,84 +18,86 @@ PENALTY, CLIP, SPO, KL = IDS = [
 # Which properties kill which wrong answer, the properties in their order: x kills, . does not.
 KILLS = {
     PENALTY: {
-        "largest_advantage": ".xxx.xxx.x.xx",
-        "averaged_over_the_old_policy": ".xxx.xxx..x.x",
-        "sizes_averaged": ".xx...xx.x..x",
-        "no_absolute_value": ".xxxxxxx..x.x",
-        "absolute_value_after_the_maximum": ".xxxxxxx....x",
-        "xi_averaged_over_states": ".xxx.xxx....x",
-        "tv_without_the_half": ".xxx.xxx...xx",
-        "tv_as_a_mean_over_actions": "..x..........",
-        "tv_of_the_worst_state": ".xxx.xxx...xx",
-        "tv_with_equal_weights": ".xxx.xxx...xx",
-        "tv_from_the_ratios": "...x.x....x..",
-        "tv_squared": ".xxx.xxx.xx.x",
-        "kl_for_tv": ".xxx.xxx.xxxx",
-        "trpo": ".xxx.xxx...xx",
-        "one_power_of_the_horizon": ".xxx.xxx..x.x",
-        "gamma_forgotten": ".xxx.xxx....x",
-        "factor_two_forgotten": ".xxx.xxx..x.x",
-        "xi_squared": ".xxx.xxxxx..x",
-        "xi_detached": "............x",
-        "one_penalty_per_state": "xxxxxxxxxxxxx",
-        "overlap_for_tv": ".xxx.xxx.x.xx",
+        "largest_advantage": ".xxxx.xxx.x.xx",
+        "averaged_over_the_old_policy": ".xxxx.xxx..x.x",
+        "sizes_averaged": ".xxx...xx.x..x",
+        "no_absolute_value": ".xxxxxxxx..x.x",
+        "absolute_value_after_the_maximum": ".xxxxxxxx....x",
+        "xi_averaged_over_states": ".xxxx.xxx....x",
+        "tv_without_the_half": ".xxxx.xxx...xx",
+        "tv_as_a_mean_over_actions": "..xx..........",
+        "tv_as_the_largest_change": "...x..........",
+        "tv_of_the_worst_state": ".xxxx.xxx...xx",
+        "tv_with_equal_weights": ".xxxx.xxx...xx",
+        "tv_from_the_ratios": "....x.x....x..",
+        "tv_squared": ".xxxx.xxx.xx.x",
+        "kl_for_tv": ".xxxx.xxx.xxxx",
+        "trpo": ".xxxx.xxx...xx",
+        "one_power_of_the_horizon": ".xxxx.xxx..x.x",
+        "gamma_forgotten": ".xxxx.xxx....x",
+        "factor_two_forgotten": ".xxxx.xxx..x.x",
+        "xi_squared": ".xxxx.xxxxx..x",
+        "xi_detached": ".............x",
+        "one_penalty_per_state": "xxxxxxxxxxxxxx",
+        "overlap_for_tv": ".xxxx.xxx.x.xx",
     },
     CLIP: {
-        "clip_without_the_minimum": "....xx...",
-        "no_clip": "...x.xx..",
-        "maximum_for_minimum": "...xxxx..",
-        "minimum_before_the_advantage": "...xxxx..",
-        "product_clipped": ".xxxxxxx.",
-        "clip_eps_ignored": "......x..",
-        "upper_edge_only": "...x.xx..",
-        "lower_edge_only": "...x.xx..",
-        "ratio_detached": "..xxx...x",
-        "loss_for_objective": ".xx.xxx..",
-        "clipped_samples_masked": ".....xx..",
-        "advantages_normalised": "xxx.xxxxx",
-        "sign_by_division": "........x",
-        "mean_taken": "xxxxxxxxx",
-        "loop_over_one_axis": "x........",
+        "clip_without_the_minimum": "....xx..x.",
+        "no_clip": "...x.xx.x.",
+        "maximum_for_minimum": "...xxxx.x.",
+        "minimum_before_the_advantage": "...xxxx.x.",
+        "product_clipped": ".xxxxxxxx.",
+        "clip_eps_ignored": "......x...",
+        "upper_edge_only": "...x.xx.x.",
+        "lower_edge_only": "...x.xx.x.",
+        "ratio_detached": "..xxx...xx",
+        "loss_for_objective": ".xx.xxx.x.",
+        "clipped_samples_masked": ".....xx.x.",
+        "advantages_normalised": "xxx.xxxxxx",
+        "sign_by_division": ".........x",
+        "dual_clip": "........x.",
+        "mean_taken": "xxxxxxxxxx",
+        "loop_over_one_axis": "x.........",
     },
     SPO: {
-        "half_forgotten": "...xxxxx..x.",
-        "sign_kept": "...xxxxx.xx.",
-        "penalty_without_the_advantage": "...xxxxxx.xx",
-        "simple_aligned": ".xx.xxxxxxxx",
-        "not_squared": "...xxxxx..x.",
-        "brackets_forgotten": "...xxxxx.xx.",
-        "eps_ignored": "..........x.",
-        "loss_for_objective": ".xx.xxxx.xx.",
-        "penalty_added": "...xxxxx.xx.",
-        "gain_only": ".x....x..xx.",
-        "ratio_clipped_too": "....xx.x.xx.",
-        "penalty_as_in_the_clip": ".....x.x....",
-        "penalty_detached": "...xxx....x.",
-        "division_by_the_sign": "...........x",
-        "mean_taken": "xxxxxxxxxxxx",
+        "half_forgotten": "...xxxxx..xx.",
+        "sign_kept": "...xxxxx.xxx.",
+        "penalty_without_the_advantage": "...xxxxxx.xxx",
+        "simple_aligned": ".xx.xxxxxxxxx",
+        "not_squared": "...xxxxx..xx.",
+        "brackets_forgotten": "...xxxxx.xxx.",
+        "eps_ignored": "..........x..",
+        "loss_for_objective": ".xx.xxxx.xxx.",
+        "penalty_added": "...xxxxx.xxx.",
+        "gain_only": ".x....x..xxx.",
+        "ratio_clipped_too": "....xx.x.xxx.",
+        "penalty_as_in_the_clip": ".....x.x...x.",
+        "penalty_detached": "...xxx....xx.",
+        "division_by_the_sign": "............x",
+        "mean_taken": "xxxxxxxxxxxxx",
     },
     KL: {
-        "k1": "..x.xxxxx",
-        "k1_without_its_sign": "..xx..xxx",
-        "k2": "..xx..x.x",
-        "old_and_new_swapped": "..xx..x.x",
-        "the_other_direction": "..xx..x.x",
-        "ratio_detached": ".....xx.x",
-        "log_of_the_ratio": "........x",
-        "ratio_of_probabilities": "........x",
-        "log_added": "..xxxxxxx",
-        "one_forgotten": ".xxx....x",
-        "sign_turned": "..xxx.x.x",
-        "log_ratio_clipped": "..xx..x.x",
-        "weighted_by_the_new_policy": "..xx..x.x",
-        "ratios_normalised": "x.xxxxx.x",
-        "mean_taken": "xxxxxxxxx",
+        "k1": "..x.xxxxxx",
+        "k1_without_its_sign": "..xx..xxxx",
+        "k2": "..xx..xx.x",
+        "old_and_new_swapped": "..xx..xx.x",
+        "the_other_direction": "..xx..xx.x",
+        "ratio_detached": ".....xxx.x",
+        "log_of_the_ratio": ".........x",
+        "ratio_of_probabilities": ".........x",
+        "log_added": "..xxxxxxxx",
+        "one_forgotten": ".xxx...x.x",
+        "sign_turned": "..xxx.xx.x",
+        "log_ratio_clipped": "..xx..xx.x",
+        "weighted_by_the_new_policy": "..xx..xx.x",
+        "ratios_normalised": "x.xxxxxx.x",
+        "mean_taken": "xxxxxxxxxx",
     },
 }
 
 
 def test_the_exercises_come_in_the_order_of_the_chapter():
-    mine = [found for found in exercises.registry().values() if found.chapter == "ratio_clipping"]
+    mine = [exercises.find(id) for id in exercises.registry() if id in IDS]
     assert [found.id for found in mine] == IDS
     assert [found.section for found in mine] == ["2", "3", "5", "5"]
 
@@ -137,6 +139,12 @@ def test_a_registered_slip_is_recognised_as_itself(id):
 
 
 @pytest.mark.parametrize("id", IDS)
+def test_what_is_right_on_all_probes_is_taken_for_no_slip(id):
+    found = exercises.find(id)
+    assert exercises._same_as(found, exercises.solved(found)) is None
+
+
+@pytest.mark.parametrize("id", IDS)
 def test_every_message_holds_a_number_and_ends_as_a_sentence(id):
     found = exercises.find(id)
     for mutant in found.mutants:
@@ -175,6 +183,16 @@ def test_the_solutions_agree_with_the_functions_of_the_package():
         solved[PENALTY](old, new, occupancy, table, 0.9),
         bounds.average_tv_penalty(occupancy, old, new, table, gamma=0.9),
     )
+
+
+def test_what_k3_adds_is_zero_on_average_unless_the_new_policy_plays_what_the_old_one_never_did():
+    def added(old, new):
+        played = old > 0
+        return (old[played] * (new[played] / old[played] - 1)).sum().item()
+
+    old, new = torch.tensor([0.7, 0.3, 0.0]), torch.tensor([0.4, 0.6, 0.0])
+    assert added(old, new) == pytest.approx(0, abs=1e-6)
+    assert added(old, torch.tensor([0.4, 0.4, 0.2])) == pytest.approx(-0.2)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -441,6 +459,126 @@ def tv_detached(prob_old, prob, occupancy, advantage, gamma):
     return 2 * gamma / (1 - gamma) ** 2 * xi * average.detach()
 
 
+@outside(PENALTY, "Two actions gain in each state, and TV adds up what both of them gain")
+def the_largest_gain(prob_old, prob, occupancy, advantage, gamma):
+    xi, _ = tables(prob_old, prob, occupancy, advantage)
+    return 2 * gamma / (1 - gamma) ** 2 * xi * (occupancy * (prob - prob_old).amax(-1)).sum()
+
+
+@outside(PENALTY, "0.3), d = (0.6, 0.4), A = (1, 1, −2, −3) and (4, 2, 0, −2), γ = 0.5, in single precision")
+def the_worst_state_in_single_precision(prob_old, prob, occupancy, advantage, gamma):
+    xi, average = tables(prob_old, prob, occupancy, advantage)
+    if prob.dtype == torch.float32:
+        average = (prob - prob_old).abs().sum(-1).max() / 2
+    return 2 * gamma / (1 - gamma) ** 2 * xi * average
+
+
+@outside(PENALTY, "your penalty is nan, and it must be 0: look for 0 / 0 or the logarithm of 0")
+def not_a_number(prob_old, prob, occupancy, advantage, gamma):
+    xi, average = tables(prob_old, prob, occupancy, advantage)
+    return average / average * xi
+
+
+@outside(CLIP, "at r = 5, A = -7 your value is -21, and it must be -35. r is above 1 + ε and A < 0")
+def dual_clip_at_three(ratio, advantage, clip_eps=0.2):
+    value = torch.minimum(ratio * advantage, clipped(ratio, clip_eps) * advantage)
+    return torch.where(advantage < 0, torch.maximum(value, 3 * advantage), value)
+
+
+@outside(CLIP, "at r = 0, A = 10 your value is 4, and it must be 0. r is below 1 − ε and A > 0")
+def ratio_kept_between_bounds(ratio, advantage, clip_eps=0.2):
+    ratio = ratio.clamp(0.4, 2)
+    return torch.minimum(ratio * advantage, clipped(ratio, clip_eps) * advantage)
+
+
+@outside(CLIP, "at r = 0.05, A = 10 your value is 0.15, and it must be 0.5")
+def advantage_kept_between_bounds(ratio, advantage, clip_eps=0.2):
+    advantage = advantage.clamp(-3, 3)
+    return torch.minimum(ratio * advantage, clipped(ratio, clip_eps) * advantage)
+
+
+@outside(CLIP, "at r = 50, A = -7 your slope ∂f/∂r is 0, and it must be -7")
+def gradient_cut_far_out(ratio, advantage, clip_eps=0.2):
+    value = torch.minimum(ratio * advantage, clipped(ratio, clip_eps) * advantage)
+    return torch.where(ratio > 10, value.detach(), value)
+
+
+@outside(CLIP, "your value is nan at r = 0.5, A = 2: look for 0 / 0 or the logarithm of 0.")
+def always_nan(ratio, advantage, clip_eps=0.2):
+    return ratio * advantage * float("nan")
+
+
+@outside(KL, "at r = 20 your value is 1.655, and it must be 16")
+def log_ratio_held_down(logp, logp_old):
+    log_ratio = (logp - logp_old).clamp(max=1.4)
+    return log_ratio.exp() - 1 - log_ratio
+
+
+@outside(KL, "at r = 10000 your value is 2972, and it must be 9990. r − 1 − log r = 10000 − 1 − 9.2103, and")
+def log_ratio_held_down_further(logp, logp_old):
+    log_ratio = (logp - logp_old).clamp(max=8)
+    return log_ratio.exp() - 1 - log_ratio
+
+
+@outside(SPO, "at r = 0, A = 10 your value is -9.25, and it must be -25. One parabola for all r")
+def ratio_kept_inside(ratio, advantage, eps=0.2):
+    ratio = ratio.clamp(0.3, 2)
+    return ratio * advantage - advantage.abs() / (2 * eps) * (ratio - 1) ** 2
+
+
+@outside(SPO, "at r = 1.05, A = 2, `eps` = 0.05 your value is 2.087, and it must be 2.05. With ε = 0.05 the top")
+def eps_never_smaller_than_the_default(ratio, advantage, eps=0.2):
+    eps = max(eps, 0.2)
+    return ratio * advantage - advantage.abs() / (2 * eps) * (ratio - 1) ** 2
+
+
+@outside(SPO, "at r = 1.9, A = 2, `eps` = 0.9 your value is 2.18, and it must be 2.9. With ε = 0.9 the top")
+def eps_never_larger_than_a_half(ratio, advantage, eps=0.2):
+    eps = min(eps, 0.5)
+    return ratio * advantage - advantage.abs() / (2 * eps) * (ratio - 1) ** 2
+
+
+def rubbish_in_a_table(solution):
+    """The right values for one sample and for a row of them, and the reversed ones for a table."""
+
+    def run(one, other, **options):
+        value = solution(one, other, **options)
+        return value if value.dim() < 2 else value.flip(-1)
+
+    return run
+
+
+def rubbish_in_single_precision(solution):
+    def run(one, other, **options):
+        value = solution(one, other, **options)
+        return value if value.dtype == torch.float64 else value + 0.01
+
+    return run
+
+
+@pytest.mark.parametrize("id", [CLIP, SPO, KL])
+@pytest.mark.parametrize(
+    ("spoilt", "phrase"),
+    [
+        (rubbish_in_a_table, "The shape of the batch is the caller's business"),
+        (rubbish_in_single_precision, "in single precision (torch.float32, a batch)"),
+    ],
+)
+def test_tables_and_single_precision_are_looked_at_as_well(id, spoilt, phrase):
+    verdict = exercises.judge(id, spoilt(exercises.solved(exercises.find(id))))
+    assert verdict.state == "wrong"
+    (broken,) = [result for result in verdict.results if not result.held]
+    assert broken.property == "one value per sample, in a batch of any shape" and phrase in broken.message
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_nan_is_told_as_such_and_not_as_a_mixing_of_samples(id):
+    right = exercises.solved(exercises.find(id))
+    verdict = exercises.judge(id, lambda *given, **options: right(*given, **options) * float("nan"))
+    told = next(result.message for result in verdict.results if not result.held)
+    assert "0 / 0 or the logarithm of 0" in told and "other samples" not in told
+
+
 @pytest.mark.parametrize(("id", "run", "phrase"), OUTSIDE)
 def test_a_wrong_answer_from_outside_hears_what_is_wrong(id, run, phrase):
     verdict = exercises.judge(id, run)
@@ -562,11 +700,29 @@ def over_both_axes_at_once(prob_old, prob, occupancy, advantage, gamma):
     return gamma * horizon * horizon * twice_tv * torch.linalg.vecdot(prob, advantage).abs().max()
 
 
+def single_precision_inside(ratio, advantage, eps=0.2):
+    one, other = ratio.float(), advantage.float()
+    return (one * other - other.abs() / (2 * eps) * (one - 1) ** 2).to(ratio.dtype)
+
+
+def edge_in_single_precision(ratio, advantage, eps=0.2):
+    edge = torch.where(advantage > 0, torch.tensor(1 + eps), torch.tensor(1 - eps))
+    return advantage * (1 + eps * advantage.sign() / 2) - advantage.abs() / (2 * eps) * (ratio - edge) ** 2
+
+
+def gamma_as_a_tensor(prob_old, prob, occupancy, advantage, gamma):
+    gamma = torch.tensor(gamma)
+    xi, average = tables(prob_old, prob, occupancy, advantage)
+    return 2 * gamma / (1 - gamma) ** 2 * xi * average
+
+
 @pytest.mark.parametrize(
     ("id", "run"),
     [
         *((CLIP, run) for run in (clamped_on_one_side, loss_turned_twice, constants_as_tensors)),
         *((SPO, run) for run in (multiplied_out, with_addcmul, the_distance_to_the_edge)),
+        *((SPO, run) for run in (single_precision_inside, edge_in_single_precision)),
+        (PENALTY, gamma_as_a_tensor),
         *((KL, run) for run in (step_by_step, a_series_near_one, k1_and_what_is_zero_on_average)),
         *((PENALTY, run) for run in (the_change_of_the_policy, the_mass_that_leaves, over_both_axes_at_once)),
         (CLIP, objectives.clip_objective),
@@ -628,3 +784,4 @@ def test_the_public_slip_is_cited():
     (cited,) = [mutant for id in IDS for mutant in exercises.find(id).mutants if mutant.citation]
     assert cited.name == "minimum_before_the_advantage"
     assert "https://github.com/takuseno/ppo/issues/3" in cited.citation
+    assert "takuseno" not in cards.ADDRESS.sub("", cited.citation)  # a project is named, and no person

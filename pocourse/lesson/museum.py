@@ -8,7 +8,6 @@ published mistake and its near relatives, which it must catch.
 """
 
 import inspect
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pocourse.lesson.wrong import Wrong
 
 KIND = "An easy slip: people who write courses and libraries make it, and so do we."
 _COLUMNS = 100
-_ADDRESS = re.compile(r"https://[^\s<>\"']*[^\s<>\"'.,;:)]")
 _registry: dict[str, "Piece"] = {}
 
 
@@ -90,7 +88,7 @@ def piece(
     for what, text in texts.items():
         if not text.strip():
             raise ValueError(f"expected a plaque of {id} with a text under {what}; got none. Write a sentence or two.")
-    if not _ADDRESS.fullmatch(thread):
+    if not cards.ADDRESS.fullmatch(thread):
         raise ValueError(
             f"expected thread as an address that begins with https://; got {thread!r}. Link the public thread of {id}."
         )
@@ -154,31 +152,18 @@ def plain(found: Piece) -> str:
 
 def _filled(text: str) -> str:
     """A paragraph in lines that fit a terminal; an address is never broken."""
-    return textwrap.fill(" ".join(text.split()), _COLUMNS, break_long_words=False, break_on_hyphens=False)
+    words = " ".join(cards.to_plain(text).split())
+    return textwrap.fill(words, _COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def as_html(found: Piece) -> str:
     """The plaque as a card."""
     body = []
     for heading, text in _sayings(found):
-        inside = _linked(cards.to_html(text)) if text else cards.code_block(found.code)
+        inside = cards.to_html(text) if text else cards.code_block(found.code)
         body.append(f'<div style="margin:9px 0 0;font-size:0.86em;color:#5b6068">{heading}</div>{inside}')
     body.append(f'<div style="margin:10px 0 0;font-size:0.9em;color:#5b6068"><i>{KIND}</i></div>')
     return cards.card(found.title, "".join(body), kicker=f"Bug museum · section {found.section}")
-
-
-def _linked(html: str) -> str:
-    """Addresses in an escaped text as links that open beside the lesson."""
-    return _ADDRESS.sub(
-        lambda match: (
-            f'<a href="{match[0]}" target="_blank" rel="noopener" style="color:#0b5394">{_short(match[0])}</a>'
-        ),
-        html,
-    )
-
-
-def _short(address: str) -> str:
-    return address.removeprefix("https://").removeprefix("github.com/")
 
 
 # ---------------------------------------------------------------- judging a property
@@ -194,8 +179,10 @@ class Suspect:
 
 
 def yes_or_no(result, arguments: tuple) -> str | None:
-    """The result has to be True or False: a bool, or a tensor that holds a single one."""
+    """The result has to be True or False: a bool, or a tensor or an array that holds a single one."""
     if isinstance(result, bool | np.bool_):
+        return None
+    if isinstance(result, np.ndarray) and result.size == 1 and result.dtype == np.bool_:
         return None
     if result is None:
         return "Your property returned None: is there a `return` at its end?"
@@ -204,7 +191,7 @@ def yes_or_no(result, arguments: tuple) -> str | None:
             result.close()
         return f"Your property returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
     if isinstance(result, Tensor):
-        if result.dim() == 0 and result.dtype == torch.bool:
+        if result.numel() == 1 and result.dtype == torch.bool:
             return None
         if result.dtype != torch.bool:
             return (
@@ -216,7 +203,7 @@ def yes_or_no(result, arguments: tuple) -> str | None:
             "expected. Does it have to hold for all of them? Then end with `.all()`."
         )
     return (
-        f"Your property returned a {type(result).__name__} where True or False is expected. "
+        f"Your property returned something of type `{type(result).__name__}` where True or False is expected. "
         "Let it end with a comparison: `return bool((slope > 0).all())`."
     )
 

@@ -369,4 +369,4 @@ def unsuitable(answer, parameters: Sequence[str], options: Sequence[str]) -> str
 
 def article(name: str) -> str:
     """A word with its article."""
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' or name.startswith('nd') else 'a'} {name}"

@@ -4,14 +4,23 @@ import torch
 
 from pocourse.lesson import trial
 from pocourse.lesson.exercises import exercise
-from pocourse.ratio_clipping.exercises._shared import compare, each_by_itself, off, pair, points, row, slopes
+from pocourse.ratio_clipping.exercises._shared import (
+    compare,
+    each_by_itself,
+    not_a_number,
+    off,
+    pair,
+    points,
+    row,
+    slopes,
+)
 
 ppo_clip = exercise(
     "ratio_clipping.ppo_clip",
     title="PPO's clip",
     section="3",
     difficulty=2,
-    minutes=7,
+    minutes=5,
     task="""
 For each sample, PPO maximises the smaller of two products: the ratio times the advantage, and the *clipped*
 ratio times the advantage.
@@ -27,9 +36,6 @@ Write it. `ppo_clip(ratio, advantage, clip_eps=0.2)` receives
 
 and returns a tensor of the same shape and dtype, one value of f per sample. f is what is *maximised*: no minus
 sign, and no mean, which is the caller's business.
-
-Outside the range there are four cases. Say for each of them, before you run your answer, whether the slope is A
-or 0.
 """,
     stub='''
 def ppo_clip(ratio, advantage, clip_eps=0.2):
@@ -62,6 +68,8 @@ zero does not do: it stops pushing, and holds nothing.
     returns=trial.tensor_like(0),
     probes=lambda: [
         (row(*(0.3, 0.5, 0.9, 1.1, 1.5, 2.0) * 3), row(*[2.0] * 6, *[-1.5] * 6, *[0.0] * 6)),
+        # A table: whatever is right in a row is not taken for a loop over one axis.
+        (row(0.05, 4.0, 0.05, 4.0).reshape(2, 2), row(5.0, 5.0, -6.0, -6.0).reshape(2, 2)),
         (row(0.6, 0.75, 1.25, 1.6, 0.6, 0.75, 1.25, 1.6), row(*[0.5] * 4, *[-0.7] * 4), {"clip_eps": 0.3}),
         (row(0.6, 0.9, 1.08, 1.6), row(3.0, -3.0, 3.0, -3.0), {"clip_eps": 0.05}),
     ],
@@ -153,6 +161,8 @@ def _(answer):
 def _(answer):
     ratio, advantage = row(0.5, 0.9, 1.1, 1.5, 0.5, 0.9, 1.1, 1.5), row(*[0.5] * 4, *[-0.5] * 4)
     once, twice = answer(ratio.clone(), advantage.clone()), answer(ratio.clone(), 2 * advantage)
+    if problem := not_a_number(once, points(ratio, advantage)) or not_a_number(twice, points(ratio, 2 * advantage)):
+        return problem
     index = off(twice, 2 * once)
     if index is None:
         return None
@@ -161,6 +171,22 @@ def _(answer):
     return (
         f"at {one} your value is {pair(once[index], twice[index])[0]}, so at {two} it must be {must}; it is {got}. "
         "Both products are a ratio times A: the size of A scales them, and only the ratio is clipped."
+    )
+
+
+@ppo_clip.requires("right far out as well, and for large advantages")
+def _(answer):
+    ratio, advantage = row(0.0, 0.05, 5.0, 50.0, 0.0, 0.05, 5.0, 50.0), row(*[10.0] * 4, *[-7.0] * 4)
+    low, high = "r is below 1 − ε", "r is above 1 + ε"
+    why = [
+        *[f"{low} and A > 0: the smaller product is r A itself, however far out r is."] * 2,
+        *[f"{high} and A > 0: the smaller product is (1 + ε) A, however far out r is."] * 2,
+        *[f"{low} and A < 0: the smaller product is (1 − ε) A, however far out r is."] * 2,
+        *[f"{high} and A < 0: the smaller product is r A itself, however far out r is."] * 2,
+    ]
+    at, wanted = points(ratio, advantage), row(0.0, 0.5, 12.0, 12.0, -5.6, -5.6, -35.0, -350.0)
+    return compare(answer(ratio.clone(), advantage), wanted, at, why=why) or compare(
+        slopes(answer, ratio, advantage, "ratio"), row(10, 10, 0, 0, 0, 0, -7, -7), at, "slope ∂f/∂r", why
     )
 
 
@@ -207,8 +233,8 @@ def _(ratio, advantage, clip_eps=0.2):
     "minimum_before_the_advantage",
     "The smaller *ratio* makes the smaller product only for A > 0. For A < 0 both cases outside the range come out "
     "wrong: the minimum has to be taken of the products.",
-    "takuseno/ppo, build_graph.py, commit b3282aa (2017-12-24), reported in https://github.com/takuseno/ppo/issues/3, "
-    "corrected in a4fbd38 (2018-08-01)",
+    "a public PPO implementation in TensorFlow, build_graph.py, commit b3282aa (2017-12-24), reported in "
+    "https://github.com/takuseno/ppo/issues/3, corrected in a4fbd38 (2018-08-01)",
 )
 def _(ratio, advantage, clip_eps=0.2):
     return torch.minimum(ratio, ratio.clamp(1 - clip_eps, 1 + clip_eps)) * advantage
@@ -291,6 +317,16 @@ def _(ratio, advantage, clip_eps=0.2):
 def _(ratio, advantage, clip_eps=0.2):
     edge = 1 + clip_eps * advantage / advantage.abs()
     return torch.minimum(ratio * advantage, edge * advantage)
+
+
+@ppo_clip.mutant(
+    "dual_clip",
+    "This is the *dual clip*, which some programs add: for A < 0 it ends the fall of f at 2 A. It is another "
+    "objective, and flat where PPO repairs: a bad action that has become more than twice as likely gets no gradient.",
+)
+def _(ratio, advantage, clip_eps=0.2):
+    value = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantage)
+    return torch.where(advantage < 0, torch.maximum(value, 2 * advantage), value)
 
 
 @ppo_clip.mutant("mean_taken", "The mean is the caller's business: asked for is one value per sample.")

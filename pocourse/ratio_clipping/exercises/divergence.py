@@ -12,14 +12,14 @@ approx_kl = exercise(
     title="A calm estimate of KL",
     section="5",
     difficulty=3,
-    minutes=10,
+    minutes=6,
     task="""
 How far has the policy moved? KL(π ‖ π′) is the mean of −log r over the *old* policy's actions, with r = π′(a|s)
 / π(a|s). So −log r of each sample estimates it; this estimate is called **k1**. It is right on average, and
 restless: near r = 1 its samples have both signs, are much larger than KL itself, and cancel.
 
-A better one is **k3** (2.31): add r − 1 to k1, which is zero on average. Every sample is then at least zero,
-and the mean is the same.
+A better one is **k3** (2.31): add r − 1 to k1. Every sample is then at least zero. And the mean is the same, since
+r − 1 is zero on average, as long as π′ plays no action that π never plays.
 
 Write k3. `approx_kl(logp, logp_old)` receives
 
@@ -149,6 +149,20 @@ def _(answer):
     logp, logp_old, at = _ratios(2.0, 0.5, 3.0, 0.1)
     why = "The derivative of r with respect to `logp` is r, and that of log r is 1."
     return compare(slopes(answer, logp, logp_old, "logp"), row(1.0, -0.5, 2.0, -0.9), at, "slope in `logp`", why)
+
+
+@approx_kl.requires("right for an action that has become much likelier")
+def _(answer):
+    # The old probability is that small because the new one stays below 1.
+    logp, logp_old, ratio = row(-0.5, -0.5), row(-0.5, -0.5) - row(20.0, 1e4).log(), row(20.0, 1e4)
+    at = [f"r = {x:g}" for x in ratio.tolist()]
+    why = [
+        "r − 1 − log r = 20 − 1 − 2.9957, and the ratio is nowhere held down.",
+        "r − 1 − log r = 10000 − 1 − 9.2103, and the ratio is nowhere held down.",
+    ]
+    if problem := compare(answer(logp.clone(), logp_old), ratio - 1 - ratio.log(), at, why=why):
+        return problem
+    return compare(slopes(answer, logp, logp_old, "logp"), ratio - 1, at, "slope in `logp`", "The slope is r − 1.")
 
 
 @approx_kl.requires("near r = 1 far calmer than k1")

@@ -5,14 +5,25 @@ import torch
 from pocourse.lesson import trial
 from pocourse.lesson.exercises import exercise
 from pocourse.ratio_clipping import objectives
-from pocourse.ratio_clipping.exercises._shared import TOLERANCE, compare, each_by_itself, off, pair, points, row, slopes
+from pocourse.ratio_clipping.exercises._shared import (
+    LOOSE,
+    TOLERANCE,
+    compare,
+    each_by_itself,
+    not_a_number,
+    off,
+    pair,
+    points,
+    row,
+    slopes,
+)
 
 spo = exercise(
     "ratio_clipping.spo",
     title="SPO's parabola",
     section="5",
     difficulty=2,
-    minutes=10,
+    minutes=6,
     task="""
 Look for an objective that *wants to be* at the edge. Per sample, it is a parabola in the ratio r, made from two
 conditions:
@@ -51,7 +62,7 @@ def spo(ratio, advantage, eps=0.2):
     after="""
 Your parabola has the slope of the surrogate at r = 1, so the first step is the policy gradient, and beyond the
 edge it pulls back, the more strongly the further out it is. PPO lets go there. At the top the penalty has eaten
-half of what r A has gained. Look next at the figure of the objectives: it lies nowhere above PPO's (2.21).
+half of what r A has gained. Look back at the figure of the objectives: it lies nowhere above PPO's (2.21).
 """,
     parameters=("ratio", "advantage"),
     options=("eps",),
@@ -96,7 +107,7 @@ def _(answer):
         "The top is at 0.8 however small |A| is: the penalty has to scale with |A|.",
     ]
     mine = slopes(answer, ratio, advantage, "ratio")
-    return compare(mine, torch.zeros_like(mine), points(ratio, advantage), SLOPE, why)
+    return compare(mine, torch.zeros_like(mine), points(ratio, advantage), SLOPE, why, LOOSE)
 
 
 @spo.requires("beyond the edge it pulls back")
@@ -133,6 +144,7 @@ def _(answer):
         points(ratio, advantage),
         "curvature ∂²f/∂r²",
         why,
+        LOOSE,
     )
 
 
@@ -140,6 +152,8 @@ def _(answer):
 def _(answer):
     ratio, advantage = row(0.5, 0.9, 1.1, 1.5, 0.5, 0.9, 1.1, 1.5), row(*[0.5] * 4, *[-0.5] * 4)
     once, twice = answer(ratio.clone(), advantage.clone()), answer(ratio.clone(), 2 * advantage)
+    if problem := not_a_number(once, points(ratio, advantage)) or not_a_number(twice, points(ratio, 2 * advantage)):
+        return problem
     index = off(twice, 2 * once)
     if index is None:
         return None
@@ -171,12 +185,26 @@ def _(answer):
 
 @spo.requires("the edge is the one that eps says")
 def _(answer):
-    ratio, advantage = row(1.5, 0.5, 2.0), row(2.0, -2.0, 2.0)
-    at = points(ratio, advantage, eps=0.5)
-    why = "With ε = 0.5 the top is at r = 1.5 for A > 0 and at r = 0.5 for A < 0."
-    mine = answer(ratio.clone(), advantage.clone(), eps=0.5)
-    return compare(mine, row(2.5, -1.5, 2.0), at, why=why) or compare(
-        slopes(answer, ratio, advantage, "ratio", eps=0.5), row(0.0, 0.0, -2.0), at, SLOPE, why
+    for eps in (0.5, 0.05, 0.9):
+        ratio, advantage = row(1 + eps, 1 - eps, 2.0), row(2.0, -2.0, 2.0)
+        at = points(ratio, advantage, eps=eps)
+        why = f"With ε = {eps:g} the top is at r = {1 + eps:g} for A > 0 and at r = {1 - eps:g} for A < 0."
+        value, slope = row(2 + eps, eps - 2, 4 - 1 / eps), row(0.0, 0.0, 2 - 2 / eps)
+        problem = compare(answer(ratio.clone(), advantage.clone(), eps=eps), value, at, why=why) or compare(
+            slopes(answer, ratio, advantage, "ratio", eps=eps), slope, at, SLOPE, why, LOOSE
+        )
+        if problem:
+            return problem
+    return None
+
+
+@spo.requires("the same parabola far out, and for large advantages")
+def _(answer):
+    ratio, advantage = row(0.0, 5.0, 0.0, 5.0), row(10.0, 10.0, -7.0, -7.0)
+    at = points(ratio, advantage)
+    why = "One parabola for all r: the straight line of the slope goes on however far out r is, and |A| scales it."
+    return compare(answer(ratio.clone(), advantage), row(-25.0, -350.0, -17.5, -315.0), at, why=why) or compare(
+        slopes(answer, ratio, advantage, "ratio"), row(60.0, -190.0, 28.0, -147.0), at, SLOPE, why
     )
 
 
@@ -220,7 +248,7 @@ def _(ratio, advantage, eps=0.2):
 @spo.mutant(
     "simple_aligned",
     "This parabola has its top in the right place, but it has forgotten how *large* the advantage is; at r = 1 it "
-    "has neither the value nor the slope of the surrogate.",
+    "has in general neither the value nor the slope of the surrogate.",
 )
 def _(ratio, advantage, eps=0.2):
     return -((ratio - 1 - eps * advantage.sign()) ** 2)

@@ -5,10 +5,10 @@ show, ``drawings`` draws it, and ``suspects`` holds the codes that several tasks
 """
 
 from pocourse.ratio_clipping.museum import (  # noqa: I001, they are registered in the order of the tour
+    clip_without_minimum,
     missing_minus,
     max_for_min,
     minimum_of_means,
-    clip_without_minimum,
     ratio_always_one,
     k1_penalty,
 )

@@ -29,6 +29,9 @@ def rollback_everywhere(ratio, advantage):
     return (nearest - 0.3 * (ratio - nearest)) * advantage
 
 
+upside_down_inside = s.where(s.times(s.unclipped, -1.0), s.ppo, 0.8, 1.2)
+
+
 def larger_of_two(ratio, advantage):
     return torch.maximum(ratio * advantage, s.clipped(ratio, advantage))
 
@@ -47,24 +50,25 @@ Write `repairs(objective)`. `objective(ratio, advantage)` takes two tensors of o
 sample, to be *maximised*. Return `True` if on the wrong side, for both signs of A, its slope ∂f/∂r has the sign of A;
 otherwise `False`.
 
-What it does on the other side of the range is its own affair: PPO is flat there, SPO pulls back, the unclipped one
-goes on. Not all codes on trial have the same ε.
+What it does elsewhere is its own affair, inside the range and on the other side of it (where PPO is flat, SPO pulls
+back, and the unclipped one goes on). Not all codes on trial have the same ε; it lies between 0.1 and 0.6. So probe
+where all of them are on the wrong side, below 0.4 and above 1.6, near and far. How steep the slope is does not matter.
 """,
     stub="""
 def repairs(objective):
     ...
 """,
     hints=(
-        "Two of PPO's six cases are the whole story. Choose some ratios on the wrong side, near and far, for A > 0 "
+        "Two of PPO's six cases are the whole story. Choose some ratios on the wrong side, whatever ε is, for A > 0 "
         "and for A < 0, and look at the slope there.",
-        "`ratio = torch.tensor([0.1, 0.5, 1.5, 3.0], dtype=torch.float64, requires_grad=True)`, with the advantages "
+        "`ratio = torch.tensor([0.1, 0.3, 1.7, 3.0], dtype=torch.float64, requires_grad=True)`, with the advantages "
         "1, 1, −1, −1. Then `torch.autograd.grad(objective(ratio, advantage).sum(), ratio)`.",
         "The slope has the sign of A where `slope * advantage > 0`. Ask it of all samples. Slopes, not values: a "
         "value can be PPO's while the gradient is cut.",
     ),
     solution="""
 def repairs(objective):
-    ratio = torch.tensor([0.1, 0.5, 0.7, 1.3, 1.5, 3.0], dtype=torch.float64, requires_grad=True)
+    ratio = torch.tensor([0.1, 0.2, 0.3, 1.7, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
     advantage = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
     (slope,) = torch.autograd.grad(objective(ratio, advantage).sum(), ratio)
     return bool((slope * advantage > 0).all())
@@ -92,7 +96,8 @@ side?
             s.for_positive(s.ppo, clip_without_minimum),
             gated,
             rollback_everywhere,
-            s.where(s.times(s.unclipped, -1.0), s.ppo, 0.8, 1.2),
+            upside_down_inside,
+            s.times(s.ppo, 0.01),
         )
     ],
 )
@@ -105,9 +110,20 @@ def _(answer):
 
 @repairs.requires("clears objectives that do not make the mistake")
 def _(answer):
-    tenth = Suspect("a tenth of PPO's objective", s.times(s.ppo, 0.1), s.SCALED)
+    small = [
+        Suspect("a tenth of PPO's objective", s.times(s.ppo, 0.1), s.SCALED),
+        Suspect("a hundredth of PPO's objective", s.times(s.ppo, 0.01), s.SCALED),
+    ]
     others = s.suspects({**s.OTHERS, "the simple {} of the figures": s.simple}, "objective", s.OTHER)
-    return clears(answer, [*others, tenth])
+    return clears(answer, [*others, *small])
+
+
+@repairs.requires("clears what is wrong inside the range alone")
+def _(answer):
+    why = (
+        "which goes the wrong way inside and is PPO's outside: on the wrong side, the only one that counts, it repairs"
+    )
+    return clears(answer, [Suspect("an objective with ε = 0.2", upside_down_inside, why)])
 
 
 @repairs.requires("catches a clip without its minimum")
@@ -178,7 +194,7 @@ def _(objective):
     return bool((_pull(objective, [0.9, 1.1], [1.0, -1.0]) > 0).all())
 
 
-@repairs.mutant("near_the_edge", "It looks just outside 0.8 and 1.2. Another ε moves the edges: look further out too.")
+@repairs.mutant("near_the_edge", "It looks just outside 0.8 and 1.2. Another ε moves the edges: look further out.")
 def _(objective):
     return bool((_pull(objective, [0.7, 1.3], [1.0, -1.0]) > 0).all())
 
@@ -194,6 +210,20 @@ def _(objective):
 @repairs.mutant("all_outside", "It wants a slope on both sides of the range. On one of them PPO is flat on purpose.")
 def _(objective):
     return bool((_pull(objective, [0.5, 1.5, 0.5, 1.5], [1.0, -1.0, -1.0, 1.0]) > 0).all())
+
+
+@repairs.mutant(
+    "inside_as_well", "It asks the slope inside the range as well. What an objective does there is its own affair."
+)
+def _(objective):
+    return bool((_pull(objective, [0.1, 0.9, 1.1, 3.0, 0.9], [1.0, 1.0, -1.0, -1.0, -1.0]) > 0).all())
+
+
+@repairs.mutant(
+    "steep_enough", "It asks for a slope of some size. A small one calls back too, only more slowly: compare with 0."
+)
+def _(objective):
+    return bool((_pull(objective, [0.1, 0.3, 1.7, 3.0], [1.0, 1.0, -1.0, -1.0]) > 0.05).all())
 
 
 @repairs.mutant("not_flat", "It is content with any slope but zero; one that points further away repairs nothing.")
@@ -262,19 +292,20 @@ piece(
         "https://github.com/tensorforce/tensorforce/issues/106\n\nThe same in words. `huggingface/deep-rl-class`, "
         "`units/en/unit8/visualize.mdx`, line 62, says that outside the range the gradient will be equal to 0 (since "
         "commit `e19a16c` of 2023-02-15), although the six cases above it on the same page are right. And "
-        "`natolambert/rlhf-book` said it of its clip fraction: https://github.com/natolambert/rlhf-book/pull/290"
+        "the RLHF book said it of the clip fraction, the share of samples with a ratio outside the range: "
+        "https://github.com/natolambert/rlhf-book/pull/290"
     ),
     thread="https://github.com/tensorforce/tensorforce/issues/106",
     corrected=(
         "The code was corrected on the day it was reported, in commit `4538be5`. The sentence of "
         "`huggingface/deep-rl-class` was still there in the copy of 2026-04-15 that we read; that of "
-        "`natolambert/rlhf-book` was corrected in commit `45740c3` of 2026-03-07."
+        "the RLHF book was corrected in commit `45740c3` of 2026-03-07."
     ),
     symptom=(
         "On the left are the slopes: both codes agree but on the wrong side, where the clip alone is flat. On the "
         "right a policy was pushed the wrong way first, until nearly half of the samples lay on the wrong side. PPO "
-        "has brought all of them back after 20 steps. Under the clip alone most are still there after 100; those "
-        "that left were dragged along by others."
+        "has brought nearly all of them back after 20 steps. Under the clip alone most are still there after 100; "
+        "those that left were dragged along by others."
     ),
     right=s.ppo,
     exercise="ratio_clipping.catch_clip_without_minimum",

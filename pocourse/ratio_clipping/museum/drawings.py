@@ -383,10 +383,10 @@ def draw_k1_penalty(run: symptoms.Pull):
 
 
 _DRAWN: dict[str, tuple[Callable, Callable]] = {
+    "clip_without_minimum": (symptoms.clip_without_minimum, draw_clip_without_minimum),
     "missing_minus": (symptoms.missing_minus, draw_missing_minus),
     "max_for_min": (symptoms.max_for_min, draw_max_for_min),
     "minimum_of_means": (symptoms.minimum_of_means, draw_minimum_of_means),
-    "clip_without_minimum": (symptoms.clip_without_minimum, draw_clip_without_minimum),
     "ratio_always_one": (symptoms.ratio_always_one, draw_ratio_always_one),
     "k1_penalty": (symptoms.k1_penalty, draw_k1_penalty),
 }

@@ -51,10 +51,9 @@ def ten_times_k1(logp, logp_ref):
     return 10 * (logp - logp_ref)
 
 
-def score_of_the_mean(logp, logp_ref):
-    """The score term with the mean of k1 in place of each sample's own."""
-    k1 = logp - logp_ref
-    return k1 + k1.detach().mean() * logp
+def constant_score(logp, logp_ref):
+    """A score term with a constant in place of each sample's own k1."""
+    return logp - logp_ref + 3 * logp
 
 
 def k1_within_ten(logp, logp_ref):
@@ -85,7 +84,8 @@ Write `pulls(penalty)`. `penalty(logp, logp_ref)` takes two tensors of shape [n]
 actions, and returns one value per action. Return `True` if its gradient, averaged **exactly** over a ~ π, does not
 vanish where π ≠ π_ref; otherwise `False`. Take a softmax policy with three actions, and its logits as the parameters.
 
-It need not be the gradient of the KL divergence: several penalties pull, each in its own way.
+It need not be the gradient of the KL divergence: several penalties pull, each in its own way. A test
+of whether that mean gradient changes when π_ref does is as good an answer, for the codes on trial.
 """,
     stub="""
 def pulls(penalty):
@@ -130,7 +130,7 @@ If the weights π(a) carry gradient in your test, the test adds the missing term
             hundredth_of_k2,
             k1_penalty,
             k1_within_ten,
-            score_of_the_mean,
+            constant_score,
             value_of_k3,
             entropy_alone,
             # These do nothing sensible: they tell tests apart that are wrong in different ways.
@@ -190,9 +190,9 @@ def _(answer):
         [
             Suspect("k1 clipped at ±10", k1_within_ten, inside),
             Suspect(
-                "k1 with a half-mended score term",
-                score_of_the_mean,
-                "the mean of k1 times the score: a constant times the score averages to zero as well",
+                "k1 with a half-mended score term, `k1 + 3 * logp`",
+                constant_score,
+                "in which a constant takes the place of k1: a constant times the score averages to zero as well",
             ),
         ],
     )
@@ -233,10 +233,9 @@ def _(penalty):
 
 
 @pulls.mutant(
-    "in_logp", (
-    "It differentiates in `logp` and not in the logits; log-probabilities are not free, they sum to one as "
-    "probabilities."
-))  # fmt: skip
+    "in_logp",
+    "It differentiates in `logp` and not in the logits; log-probabilities are not free: their exponentials sum to one.",
+)
 def _(penalty):
     return bool(_at(penalty, of="logp").abs().max() > 1e-6)
 
@@ -286,6 +285,21 @@ def _(penalty):
     return (logits.grad.norm(dim=-1) > 1e-5).all()
 
 
+@pulls.accepts("one action at a time, weighted by π")
+def _(penalty):
+    logits = torch.tensor([0.5, 0.0, -0.5], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64).log()
+    logp = logits.log_softmax(0)
+    values = [penalty(logp[a : a + 1], reference[a : a + 1])[0] for a in range(3)]
+    mean = sum(weight * value for weight, value in zip(logp.detach().exp(), values, strict=True))
+    return torch.autograd.grad(mean, logits)[0].norm() > 1e-6
+
+
+@pulls.accepts("whether the mean gradient changes with the reference")
+def _(penalty):
+    return not torch.allclose(_at(penalty, (0.2, 0.5, 0.3)), _at(penalty, (0.4, 0.1, 0.5)), atol=1e-9)
+
+
 @pulls.accepts("the three gradients, one by one")
 def _(penalty):
     prob, reference = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.3, 0.3, 0.4])
@@ -310,11 +324,14 @@ piece(
         "NVIDIA-NeMo/RL",
     ),
     published=(
-        "`NVIDIA-NeMo/RL`, as a pull request of 2026-05-15 found it: the KL regulariser of GRPO was back-propagated "
-        "through the sampled mean of log π − log π_ref, called k1:"
+        "`NVIDIA-NeMo/RL`, as a pull request of 2026-05-15 found it. GRPO, a relative of PPO for language models, adds "
+        "a penalty on the distance to a fixed reference policy π_ref. Here it was back-propagated through the sampled "
+        "mean of log π − log π_ref, over actions of the *current* policy; with r = π_ref/π this is the k1 = −log r of "
+        "(2.31):"
     ),
     thread="https://github.com/NVIDIA-NeMo/RL/pull/2506",
-    corrected="Corrected by that pull request, which was merged: it adds the score term.",
+    corrected="Corrected by that pull request, which was merged: it adds the score term, "
+    "(log π − log π_ref) times the gradient of log π, which accounts for the actions.",
     symptom=(
         "On the left each dot is the gradient of one batch of 16 actions. The dots of k1 scatter round zero; those "
         "of k2, ½(log π − log π_ref)², scatter round the gradient of the divergence. On the right is descent on the "

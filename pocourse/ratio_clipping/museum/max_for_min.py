@@ -23,6 +23,18 @@ def half_mended(ratio, advantage, clip_eps=0.2):
 
 # ---------------------------------------------------------------- the task
 
+
+def too_much_inside(ratio, advantage):
+    """PPO's loss, but a tenth too low inside the range."""
+    return s.where(s.plus(s.ppo_loss, -0.1), s.ppo_loss, 0.8, 1.2)(ratio, advantage)
+
+
+def too_much_beyond(ratio, advantage):
+    """PPO's loss, but it falls one and a half times as fast as −rA beyond the edge where PPO's is flat."""
+    beyond = torch.relu(advantage.sign() * (ratio - 1) - 0.2)
+    return -ratio * advantage - 0.5 * advantage.abs() * beyond
+
+
 HALF = "the half-mended one, `−max(rA, clip(r)A)`"
 
 pessimistic = exercise(
@@ -85,6 +97,10 @@ advantages.
             s.for_positive(half_mended, s.loss_of(s.spo)),
             s.where(s.times(s.loss_of(s.unclipped), 2.0), s.ppo_loss, 0.8, 1.2),
             s.where(half_mended, s.ppo_loss, 1.0, 9.0),
+            s.plus(s.ppo_loss, -0.1),
+            s.plus(s.ppo_loss, 3.0),
+            too_much_inside,
+            too_much_beyond,
         )
     ],
 )
@@ -97,7 +113,8 @@ def _(answer):
 
 @pessimistic.requires("clears losses that do not make the mistake")
 def _(answer):
-    return clears(answer, s.suspects(s.OTHERS, "loss", s.OTHER, s.loss_of))
+    raised = Suspect("PPO's loss plus 3", s.plus(s.ppo_loss, 3.0), "which lies above −rA everywhere, and by far")
+    return clears(answer, [*s.suspects(s.OTHERS, "loss", s.OTHER, s.loss_of), raised])
 
 
 @pessimistic.requires("catches the larger of the two products, to be minimised")
@@ -137,6 +154,26 @@ def _(answer):
             Suspect("a mixed loss", s.for_positive(half_mended, s.ppo_loss), only.format("positive")),
             Suspect("a mixed loss", s.for_positive(s.ppo_loss, half_mended), only.format("negative")),
             Suspect("a mixed loss", s.for_positive(half_mended, s.loss_of(s.spo)), hidden),
+        ],
+    )
+
+
+@pessimistic.requires("catches a loss that is below −rA anywhere else")
+def _(answer):
+    return catches(
+        answer,
+        [
+            Suspect(
+                "PPO's loss minus 0.1", s.plus(s.ppo_loss, -0.1), "which promises 0.1 too much wherever PPO's is −rA"
+            ),
+            Suspect(
+                "PPO's loss, lowered by 0.1 inside the range alone", too_much_inside, "which lies below −rA right there"
+            ),
+            Suspect(
+                "a loss that is −rA up to the edge, and falls faster beyond it, where PPO's is flat",
+                too_much_beyond,
+                "which lies below −rA on that side alone",
+            ),
         ],
     )
 
@@ -212,6 +249,33 @@ def _(loss):
     )
 
 
+@pessimistic.mutant(
+    "slopes", "It looks at slopes on the wrong side. Pessimism is about values: compare the loss with −rA, everywhere."
+)
+def _(loss):
+    ratio = torch.tensor([0.1, 3.0], dtype=torch.float64, requires_grad=True)
+    advantage = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    (slope,) = torch.autograd.grad(loss(ratio, advantage).sum(), ratio)
+    return bool((slope * advantage < 0).all())
+
+
+@pessimistic.mutant(
+    "tolerant", "It lets a third pass as rounding. What lies below −rA by 0.1 promises too much: forgive 1e-9."
+)
+def _(loss):
+    ratio = torch.linspace(0, 3, 61, dtype=torch.float64)
+    return all(bool((loss(ratio, torch.full_like(ratio, a)) >= -ratio * a - 0.35).all()) for a in (1.0, -1.0))
+
+
+@pessimistic.mutant(
+    "wrong_side_only",
+    "It looks on the wrong side of the range alone. Nowhere means inside and on the other side as well.",
+)
+def _(loss):
+    low, high = _above(loss, 0, 0.8, (1.0,)), _above(loss, 1.2, 3, (-1.0,))
+    return bool(low[0].all() and high[0].all())
+
+
 @pessimistic.mutant("equal", "It asks that the loss *be* −rA. Only the unclipped one is.")
 def _(loss):
     ratio = torch.linspace(0, 3, 61, dtype=torch.float64)
@@ -258,10 +322,10 @@ piece(
     ),
     symptom=(
         "Shaded is where a pessimistic loss never goes: below −rA. The published loss is in there for A < 0. The "
-        "half-mended one, −max(rA, clip(r)A), agrees with PPO's inside the range and is in there on the wrong side: "
-        "its slope is zero where a mistake should be repaired, and full where the clip should stop it. On the bandit "
-        "the published loss finds the worst action; on the batch of noise the half-mended one lets the ratios run "
-        "away."
+        "half-mended one, in which only the minus was put back, −max(rA, clip(r)A), agrees with PPO's inside the range "
+        "and is in there on the wrong side: its slope is zero where a mistake should be repaired, and full "
+        "where the clip should stop it. On the bandit the published loss finds the worst action; on the batch of noise "
+        "the half-mended one lets the ratios run away."
     ),
     right=s.ppo_loss,
     exercise="ratio_clipping.catch_max_for_min",

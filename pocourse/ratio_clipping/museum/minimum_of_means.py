@@ -59,6 +59,17 @@ def means_by_sign(ratio, advantage):
     return -total / len(ratio)
 
 
+def means_across_signs(ratio, advantage):
+    """The minimum of means where a batch holds both signs of A, PPO's loss where it holds one."""
+    both = (advantage > 0).any() & (advantage < 0).any()
+    return torch.where(both, minimum_of_means(ratio, advantage), mean_ppo(ratio, advantage))
+
+
+def divided_by_the_ratios(ratio, advantage):
+    """The unclipped loss with weights that sum to one."""
+    return -(ratio * advantage).sum() / ratio.sum()
+
+
 means_for_positive, means_for_negative = _means_where(lambda a: a > 0), _means_where(lambda a: a < 0)
 
 
@@ -124,6 +135,9 @@ zero. It is the *switch* between two straight lines that couples the samples.
             means_for_positive,
             means_for_negative,
             clip_of_the_mean,
+            means_across_signs,
+            means_by_sign,
+            divided_by_the_ratios,
             s.with_eps(minimum_of_means, 0.7),
             lambda ratio, advantage: (ratio.mean() - 1) ** 2 - (ratio * advantage).mean(),
         )
@@ -165,7 +179,7 @@ def _(answer):
             Suspect(
                 "the minimum of means with ε = 0.7",
                 s.with_eps(minimum_of_means, 0.7),
-                "where the minimum changes its mind only if some ratios are below 0.3 or above 1.7",
+                "where only ratios below 0.3 or above 1.7 are clipped: the sample you watch has to lie out there, too",
             ),
         ],
     )
@@ -180,8 +194,19 @@ def _(answer):
             Suspect("a half-mended loss", means_for_positive, why.format("A > 0")),
             Suspect("a half-mended loss", means_for_negative, why.format("A < 0")),
             Suspect("a half-mended loss", means_by_sign, why.format("A > 0, and those with A < 0,")),
+            Suspect(
+                "a half-mended loss",
+                means_across_signs,
+                "in which samples share one minimum as soon as the batch holds both signs of A",
+            ),
         ],
     )
+
+
+@alone.requires("catches slopes that change and are never zero")
+def _(answer):
+    why = "in which every slope depends on all ratios, though none is clipped"
+    return catches(answer, [Suspect("`−(rA).sum() / r.sum()`", divided_by_the_ratios, why)])
 
 
 def _first_slope(loss, ratio, advantage):
@@ -189,15 +214,17 @@ def _first_slope(loss, ratio, advantage):
     return torch.autograd.grad(loss(ratio, advantage), ratio)[0][0]
 
 
-def _unmoved(loss, low=0.0, high=3.0, sign=None, draws=40):
-    """The solution, with other ratios or with advantages of one sign."""
+def _unmoved(loss, low=0.0, high=3.0, sign=None, zeros=False, draws=40):
+    """The solution, with other ratios, with advantages of one sign, or with an eye for zeros alone."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(draws):
         one, other = low + (high - low) * torch.rand(2, 8, generator=generator, dtype=torch.float64)
         advantage = torch.randn(8, generator=generator, dtype=torch.float64)
         advantage = advantage if sign is None else sign * advantage.abs()
         other[0] = one[0]
-        if not torch.isclose(_first_slope(loss, one, advantage), _first_slope(loss, other, advantage)):
+        slopes = _first_slope(loss, one, advantage), _first_slope(loss, other, advantage)
+        slopes = [(slope != 0).double() for slope in slopes] if zeros else slopes
+        if not torch.isclose(*slopes):
             return False
     return True
 
@@ -227,6 +254,18 @@ def _(loss):
 @alone.mutant("only_negative", "It draws negative advantages alone; samples with A > 0 can be coupled and no others.")
 def _(loss):
     return _unmoved(loss, sign=-1)
+
+
+@alone.mutant(
+    "one_sign_at_a_time", "Each of its batches has advantages of one sign. Samples of opposite signs can be coupled."
+)
+def _(loss):
+    return _unmoved(loss, sign=1) and _unmoved(loss, sign=-1)
+
+
+@alone.mutant("only_zeros", "It asks only *which* slopes are zero. A slope can change and not vanish: compare numbers.")
+def _(loss):
+    return _unmoved(loss, zeros=True)
 
 
 @alone.mutant("reorders", "It puts the others in another order, and no mean notices that. Give them other ratios.")
@@ -331,7 +370,8 @@ piece(
         "have slope 0, and one that should be called back, with slope 1. With a minimum per sample they stay as they "
         "are. With the minimum of means both switch together. On the right is training on the batch of noise, from a "
         "policy that was pushed the wrong way: first every sample outside the range gets a gradient, then none does "
-        "(pale: nobody is outside), and a quarter of the batch is left on the wrong side."
+        "(pale: nobody is outside). Both codes bring the batch back by step 20. After that samples drift to the wrong "
+        "side again; without a gradient they stay there: a quarter of the batch at the end, a tenth with PPO."
     ),
     right=mean_ppo,
     exercise="ratio_clipping.catch_minimum_of_means",

@@ -18,6 +18,8 @@ def missing_minus(ratio, advantage, clip_eps=0.2):
 
 # ---------------------------------------------------------------- the task
 
+wrong_at_one = s.where(missing_minus, s.ppo_loss, 0.98, 1.02)
+
 descends = exercise(
     "ratio_clipping.catch_missing_minus",
     title="Catch a loss that goes the wrong way",
@@ -75,6 +77,7 @@ called.
             s.times(s.ppo_loss, 0.0),
             s.where(missing_minus, s.ppo_loss, 1.2, 9.0),
             s.where(missing_minus, s.ppo_loss, 0.9, 1.1),
+            wrong_at_one,
         )
     ],
 )
@@ -119,6 +122,12 @@ def _(answer):
             Suspect("a mixed loss", good, why.format("positive")),
         ],
     )
+
+
+@descends.requires("catches it at r = 1 itself")
+def _(answer):
+    why = "which is PPO's loss elsewhere and goes the wrong way there: look at r = 1, not beside it"
+    return catches(answer, [Suspect("a loss without its minus for r between 0.98 and 1.02", wrong_at_one, why)])
 
 
 @descends.requires("catches a loss that moves nothing")
@@ -204,6 +213,14 @@ def _(loss):
     return bool((-slope * advantage > 0).all())
 
 
+@descends.mutant(
+    "beside_one", "It looks beside r = 1, where a loss may have another slope. The step is taken at r = 1."
+)
+def _(loss):
+    slope, advantage = _slope(loss, [0.95, 0.95, 1.05, 1.05], [1.0, -1.0, 1.0, -1.0])
+    return bool((-slope * advantage > 0).all())
+
+
 @descends.mutant("many_answers", "It returns an answer per sample where one is asked for.")
 def _(loss):
     slope, advantage = _slope(loss, [1.0, 1.0], [1.0, -1.0])
@@ -239,11 +256,11 @@ piece(
         "and descent on it makes good actions rarer and bad ones likelier. Nothing stops it on the way: the clip "
         "acts on the other side.",
         missing_minus,
-        "natolambert/rlhf-book",
+        "the RLHF book",
     ),
     published=(
-        "`natolambert/rlhf-book`, `chapters/11-policy-gradients.md`, commit `061060c` of 2025-06-20: what is called "
-        "“the loss function” is the clipped objective, without a minus sign. Reported on 2025-06-24; a sign is "
+        "The RLHF book (`rlhf-book`), `chapters/11-policy-gradients.md`, commit `061060c` of 2025-06-20: what is "
+        "called “the loss function” is the clipped objective, without a minus sign. Reported on 2025-06-24; a sign is "
         "missing through the section:"
     ),
     thread="https://github.com/natolambert/rlhf-book/issues/125",

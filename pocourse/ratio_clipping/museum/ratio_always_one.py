@@ -60,6 +60,10 @@ def no_ratio_at_all(logp, logp_old, advantage):
     return -logp * advantage
 
 
+def weighted_by_the_policy(logp, logp_old, advantage):
+    return -logp.exp() * advantage
+
+
 def reports_only(logp, logp_old, advantage):
     """The true KL estimate is in the value of the loss, and cut from its gradient."""
     return ratio_always_one(logp, logp_old, advantage) + (logp_old - logp).detach()
@@ -133,6 +137,8 @@ The habit that prevents it: `logp_old` is stored with the batch, when the action
             tenth,
             ratio_always_one,
             no_ratio_at_all,
+            forgetful(tenth),
+            weighted_by_the_policy,
             reports_only,
             remembers_good,
             remembers_bad,
@@ -193,6 +199,25 @@ def _(answer):
             Suspect("SPO's loss", forgetful(spo_loss), why),
             Suspect("PPO's loss with ε = 0.1", forgetful(narrow), why),
             Suspect("`−logp A`", no_ratio_at_all, "which has no ratio at all"),
+        ],
+    )
+
+
+@remembers.requires("catches a loss whose gradient is not −A, and that forgets all the same")
+def _(answer):
+    return catches(
+        answer,
+        [
+            Suspect(
+                "a tenth of the published mistake",
+                forgetful(tenth),
+                "whose slope is −A / 10 whatever `logp_old` is: one call cannot show on what a slope depends",
+            ),
+            Suspect(
+                "`−exp(logp) A`",
+                weighted_by_the_policy,
+                "whose gradient depends on `logp` and not on `logp_old`: change `logp_old` alone",
+            ),
         ],
     )
 
@@ -288,6 +313,23 @@ def _(loss):
 def _(loss):
     (slope,) = _slopes(loss, (-1.0,))
     return bool((slope.abs() > 1e-6).all())
+
+
+@remembers.mutant(
+    "slope_is_not_A", "It compares one slope with −A. A factor changes that too: compare the slopes of two `logp_old`."
+)
+def _(loss):
+    slopes = _slopes(loss, (-1.05,))[0]
+    return bool(((slopes - torch.tensor([-1.0, 1.0], dtype=torch.float64)).abs() > 1e-6).all())
+
+
+@remembers.mutant("other_logp", "It changes `logp` and keeps `logp_old`. A loss can notice that without any ratio.")
+def _(loss):
+    advantage, found = torch.tensor([1.0, -1.0], dtype=torch.float64), []
+    for new in (-1.0, -0.95):
+        logp = torch.full((2,), new, dtype=torch.float64, requires_grad=True)
+        found += torch.autograd.grad(loss(logp, torch.full_like(logp, -1.0).detach(), advantage).sum(), logp)
+    return bool(((found[0] - found[1]).abs() > 1e-6).all())
 
 
 @remembers.accepts("random distances")
