@@ -15,7 +15,7 @@ RECORDED := 02
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env lab test check lint format data records notebooks clean
+.PHONY: help env lab test check lint format data records notebooks site clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	"$$python" -c '$(SUPPORTED)'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		--constraint constraints.txt --editable '.[dev]'
+		--constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 lab: $(STAMP) ## open the course in JupyterLab
@@ -70,6 +70,9 @@ records: $(STAMP) ## rerun the recorded training runs under data/runs/ (minutes 
 
 notebooks: $(STAMP) ## execute notebooks/text/*.md into the committed notebooks (minutes a chapter)
 	$(BIN)/python -m pocourse.lesson.notebooks build
+
+site: $(STAMP) ## build the site into docs/_build/html; nothing is executed, every warning is an error
+	$(BIN)/python docs/make_site.py
 
 clean: ## remove caches and build products; .venv/ stays, rm -r .venv removes it
 	rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .coverage

@@ -233,7 +233,7 @@ def test_a_run_of_one_update_and_of_none_can_be_drawn(tiny, tmp_path, monkeypatc
     figure, alt = training.draw(nothing)
     check_figure(figure, alt)
     assert "no update is finished" in alt
-    assert training.table(nothing).startswith("*This run was stopped at update 0 of 4: no final numbers.*\n\n| objective")
+    assert training.table(nothing).startswith("*This run was stopped at update 0 of 4: no final numbers.*\n\n| obj")
 
 
 def test_a_damaged_recorded_run_keeps_nobody_from_training(tiny, tmp_path, monkeypatch):
@@ -267,6 +267,7 @@ class Said:
 
     def __init__(self, **summary):
         self.seeds, self.configuration, self._summary = range(8), {"hidden": (64, 64)}, summary
+        self.json = {"status": "finished"}
 
     def summary(self):
         return self._summary

@@ -9,6 +9,7 @@
 ``museum``      published mistakes, each with its symptom and the task to catch it
 ``questions``   what there is to ask; ``question_cards`` shows it, ``question_boxes`` live
 ``progress``    what the reader has done, in one local file; ``status`` puts it in words
+``explorable``  figures with sliders that need no kernel; ``bench`` where Python recomputes
 ``cards``       how the course talks to its reader: HTML in a notebook, plain text elsewhere
 ``figures``     one style for all figures, the band over seeds, alternative text
 ``bands``       interquartile mean and bootstrap interval
@@ -36,6 +37,7 @@ __all__ = [
     "entry_check",
     "exhibit",
     "expect",
+    "explore",
     "grade",
     "hint",
     "interquartile_mean",
@@ -59,6 +61,8 @@ def __getattr__(name: str):
         from pocourse.lesson import grader as home
     elif name in ("chapter_quiz", "compare", "entry_check", "predict", "quiz"):
         from pocourse.lesson import question_cards as home
+    elif name == "explore":
+        from pocourse.lesson import explorable as home
     elif name == "exhibit":
         from pocourse.lesson import museum as home
     elif name in __all__:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 _MINUTES = re.compile(r" · (\d+) min$")
 _NUMBERED = re.compile(r"(\d+) (.+)")
 _TAG = re.compile(r"\\tag\{([^}]*)\}")
-_FIGURE = re.compile(r"\bfigures\.(draw_\w+)")
+_FIGURE = re.compile(r"\bfigures\.(draw_\w+)|\bexplore\(explorables\.(\w+)")
 _FURTHER = re.compile(r"further:\s*", re.IGNORECASE)
 
 
@@ -96,7 +96,7 @@ def outline(book, number: int) -> Outline:
             elif here is not None and cell.cell_type == "markdown":
                 here.equations += _TAG.findall(words)
             elif here is not None:
-                here.figures += _FIGURE.findall(words)
+                here.figures += [drawn or moved for drawn, moved in _FIGURE.findall(words)]
     if not title or not sections:
         raise ValueError(
             "expected a notebook with a title and sections; got one without. Begin it with '# Title', and each section "

@@ -1,0 +1,97 @@
+"""The site in a browser, from the built folder, with no network: formulas, search, the dark theme, narrow windows."""
+
+import pytest
+from built_site import built
+
+from pocourse.lesson import notebooks
+
+STEMS = [path.stem for path in notebooks.shipped()]
+FORMULAS = [f"{folder}/{stem}.html" for stem in STEMS for folder in ("notebooks", "claims")]
+PAGES = ["index.html", *FORMULAS, "claims/index.html", "exercises.html", "museum.html", "teaching.html"]
+PAGES += ["teaching/02_ratio_clipping.html", "bibliography.html", "api/lesson.html", "api/ratio_clipping.html"]
+_COLOUR = "() => getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.fixture(scope="session")
+def address(served):
+    folder, done = built()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return served(folder)
+
+
+def opened(page, address, name):
+    page.goto(f"{address}/{name}", wait_until="load")
+    page.wait_for_load_state("networkidle")
+    return page
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search.html?q=clip"])
+def test_a_page_opens_without_a_complaint(page, address, name):
+    opened(page, address, name)
+    assert page.locator("h1:visible").count() == 1
+    assert page.problems == []
+
+
+def test_a_page_that_asks_for_something_else_is_found(page, served, tmp_path):
+    (tmp_path / "bad.html").write_text('<h1>x</h1><script src="https://cdn.example/x.js"></script><img src="gone.png">')
+    opened(page, served(tmp_path), "bad.html")
+    said = "\n".join(page.problems)
+    assert "outgoing request: https://cdn.example/x.js" in said and "gone.png" in said
+
+
+def test_every_formula_is_set(page, address):
+    folder, _ = built()
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.html"))]
+    names = [name for name in names if 'class="math' in (folder / name).read_text(encoding="utf-8")]
+    assert set(FORMULAS) <= set(names)
+    for name in names:
+        opened(page, address, name)
+        drawn = page.locator(".math > .katex, .math > .katex-display").count()
+        assert page.locator(".math").count() == drawn > 0, name
+        assert page.locator(".katex-error").all_inner_texts() == [], name
+        assert page.evaluate("() => document.fonts.check('16px KaTeX_Main') && document.fonts.check('16px KaTeX_Math')")
+        if name in FORMULAS:
+            numbers = page.locator(".equation > .number")
+            assert numbers.count() >= 10 and all(number.is_visible() for number in numbers.all())
+
+
+def test_a_broken_formula_is_found(page, address):
+    opened(page, address, FORMULAS[0])
+    page.evaluate("() => katex.render('\\\\nosuch{', document.querySelector('.math'), { throwOnError: false })")
+    assert page.locator(".katex-error").count() == 1
+
+
+def test_the_search_finds_the_clip(page, address):
+    opened(page, address, "search.html?q=clip")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.locator("#search-results li").count() >= 3
+    assert page.locator("#search-results li a[href*='notebooks/02_ratio_clipping']").count() >= 1
+    assert page.problems == []
+
+
+def test_the_theme_can_be_turned_dark(page, address):
+    opened(page, address, FORMULAS[0])
+    seen = {}
+    for mode in ("light", "dark"):
+        page.locator(".theme-switch-button:visible").first.click()
+        page.locator(f".theme-change-button[data-mode={mode}]:visible").first.click()
+        assert page.evaluate("() => document.documentElement.dataset.theme") == mode
+        seen[mode] = page.evaluate(_COLOUR)
+    assert seen["light"] != seen["dark"]
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_narrow_window_does_not_scroll_sideways(page, address, name):
+    page.set_viewport_size({"width": 400, "height": 800})
+    opened(page, address, name)
+    assert page.evaluate("() => document.scrollingElement.scrollWidth") <= 400
+    assert page.evaluate("() => { scrollTo(999, 0); return scrollX; }") == 0
+
+
+@pytest.mark.parametrize("target", ["eq-2.13", "exercise-ppo-clip"])
+def test_an_address_leads_to_its_place(page, address, target):
+    opened(page, address, f"notebooks/02_ratio_clipping.html#{target}")
+    page.wait_for_timeout(300)
+    top = page.evaluate("id => document.getElementById(id).getBoundingClientRect().top", target)
+    assert 0 <= top < 700
