@@ -79,8 +79,7 @@ def inline(text: str) -> str:
     if len(pieces) % 2 == 0:  # a single backtick is a backtick
         return styled("`".join(pieces))
     return "".join(
-        f'<code style="{_IN_LINE}">{piece}</code>' if index % 2 else styled(piece)
-        for index, piece in enumerate(pieces)
+        f'<code style="{_IN_LINE}">{piece}</code>' if index % 2 else styled(piece) for index, piece in enumerate(pieces)
     )
 
 
