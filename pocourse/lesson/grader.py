@@ -143,7 +143,7 @@ def _unfolding(pieces: list[tuple[str, str]], opened: Callable[[int], None], see
     rows: list[widgets.VBox] = []
     for index, (summary, body) in enumerate(pieces):
         button = widgets.ToggleButton(
-            description=summary, icon="", disabled=index > seen, layout=widgets.Layout(width="auto", min_width="110px")
+            description=summary, icon="", disabled=index > seen, layout=widgets.Layout(width="140px")
         )
         shown = widgets.HTML()
 
