@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from pocourse.lesson import bench as benches
 from pocourse.lesson import cards, trial
 from pocourse.lesson.bench import Bench, OneAtATime, expression, in_words
 from pocourse.lesson.trial import Broken, Trouble
@@ -467,9 +466,3 @@ def test_a_curve_off_the_scale_is_named_in_the_picture():
     assert any("yours: to 1.5" in text and "off the scale" in text for text in texts)
     assert {"PPO", "SPO"} <= set(texts) and "yours" not in texts
     assert "at r = 0.5 for A = -1 is: yours +1.00 and -1.00" in alt
-
-
-def test_the_form_lets_its_fields_have_their_keys():
-    (output,) = in_tree(benches.form([]), ipywidgets.Output)
-    (script,) = output.outputs
-    assert "data-lm-suppress-shortcuts" in script["data"]["text/html"] and output.layout.display == "none"

@@ -808,8 +808,11 @@ def test_a_live_form_comes_after_the_card_and_hides_it(kernel):
         cards.WIDGET_VIEW,
     }
     model = ipywidgets.widget_serialization["from_json"](f"IPY_MODEL_{live[cards.WIDGET_VIEW]['model_id']}", None)
-    assert "pocourse-live" in model._dom_classes and model.children[1] is form
-    assert ".pocourse-live) {display: none}" in model.children[0].value
+    hides, keys, shown = model.children
+    assert "pocourse-live" in model._dom_classes and shown is form and hides.layout.display == "none"
+    assert ".pocourse-live) {display: none}" in hides.value
+    # JupyterLab leaves the arrow keys and letters to the fields of a form.
+    assert "data-lm-suppress-shortcuts" in keys.outputs[0]["data"]["text/html"] and keys.layout.display == "none"
 
 
 def test_a_card_knows_its_tones():

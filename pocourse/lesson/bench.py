@@ -36,19 +36,6 @@ _STYLE = f"""<style>
 @media (prefers-reduced-motion: reduce) {{.pocourse-busy {{animation: none; border-right-color: #0072b2}}}}
 </style>"""
 
-# In JupyterLab the arrow keys, Enter and letters belong to the notebook unless the focused element asks for them. The
-# fields of ipywidgets do not ask; with this, those on the cards of the course do.
-_KEYS = """<script>
-if (!window.pocourseKeys) {
-  window.pocourseKeys = true;
-  document.addEventListener('focusin', event => {
-    if (event.target.closest && event.target.closest('.pocourse-ask')) {
-      event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
-    }
-  });
-}
-</script>"""
-
 
 # ---------------------------------------------------------------- one at a time
 
@@ -164,16 +151,10 @@ class Bench:
 def form(children: Sequence[ipywidgets.Widget]) -> ipywidgets.VBox:
     """Fields and what a bench says, one below the other on a card that is light on a dark page too."""
     style = ipywidgets.HTML(_STYLE, layout={"display": "none"})
-    box = ipywidgets.VBox([style, keys(), *children], layout={"overflow": "visible"})
+    box = ipywidgets.VBox([style, *children], layout={"overflow": "visible"})
     box.add_class("pocourse-ask")
     box.add_class("pocourse-bench")
     return question_boxes.stacked([box])
-
-
-def keys() -> ipywidgets.Output:
-    """An invisible part of a form that lets its fields have the keys pressed in them; JupyterLab would take some."""
-    script = {"output_type": "display_data", "data": {"text/html": _KEYS, "text/plain": ""}, "metadata": {}}
-    return ipywidgets.Output(outputs=(script,), layout={"display": "none"})
 
 
 def bar(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:

@@ -152,7 +152,12 @@ def put(plain: str, html: str, widget=None) -> None:
     if widget is not None:
         import ipywidgets
 
-        live = ipywidgets.VBox([ipywidgets.HTML(_HIDES, layout={"display": "none"}), widget], layout=_OVERFLOW)
+        script = {"output_type": "display_data", "data": {"text/html": _KEYS, "text/plain": ""}, "metadata": {}}
+        unseen = [
+            ipywidgets.HTML(_HIDES, layout={"display": "none"}),
+            ipywidgets.Output(outputs=(script,), layout={"display": "none"}),
+        ]
+        live = ipywidgets.VBox([*unseen, widget], layout={"overflow": "visible"})
         live.add_class("pocourse-live")
         display({"text/plain": "(a live form, for which a kernel has to run)", **view(live)}, raw=True)
 
@@ -163,4 +168,15 @@ def view(widget) -> dict:
 
 
 _HIDES = "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .pocourse-live) {display: none}</style>"
-_OVERFLOW = {"overflow": "visible"}
+# In JupyterLab the arrow keys, Enter and letters belong to the notebook unless the focused element asks for them. The
+# fields of ipywidgets do not ask; with this, those on the cards of the course do.
+_KEYS = """<script>
+if (!window.pocourseKeys) {
+  window.pocourseKeys = true;
+  document.addEventListener('focusin', event => {
+    if (event.target.closest && event.target.closest('.pocourse-live')) {
+      event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
+    }
+  });
+}
+</script>"""
