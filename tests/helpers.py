@@ -29,3 +29,11 @@ class NoHostSync(TorchDispatchMode):
 
 def _is_mask(index):
     return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
+def in_tree(widget, kind):
+    """All widgets of a kind inside another one, in order."""
+    found = [widget] if isinstance(widget, kind) else []
+    for child in getattr(widget, "children", ()):
+        found += in_tree(child, kind)
+    return found

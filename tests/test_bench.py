@@ -11,20 +11,13 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from helpers import in_tree
 
 from pocourse.lesson import cards, trial
 from pocourse.lesson.bench import Bench, OneAtATime, expression, in_words
 from pocourse.lesson.trial import Broken, Trouble
 from pocourse.ratio_clipping import bench, clip_objective, figures, spo_objective
 from pocourse.ratio_clipping.objectives import rollback_objective
-
-
-def in_tree(widget, kind):
-    """All widgets of a kind inside another one, in order."""
-    found = [widget] if isinstance(widget, kind) else []
-    for child in getattr(widget, "children", ()):
-        found += in_tree(child, kind)
-    return found
 
 
 def words(page):
@@ -267,7 +260,7 @@ def test_a_line_that_is_a_preset_runs_as_the_preset_and_another_does_not():
     ppo = bench.references()["PPO"].run.deviation
     again = bench.measure(bench.PRESETS["PPO"])
     np.testing.assert_allclose(again.run.deviation, ppo, atol=1e-4)
-    assert again.run.ratio.shape == (1, 1, 8, 256) and ppo.shape == (bench.STEPS + 1, 1, 8)
+    assert again.run.ratio.shape == (2, 1, 8, 256) and ppo.shape == (bench.STEPS + 1, 1, 8)
     unclipped = bench.measure("r * A").run.deviation
     assert (unclipped[-1] > 1).all() and (ppo[-1] < 0.4).all()
 

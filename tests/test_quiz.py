@@ -12,6 +12,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from helpers import in_tree
 
 import pocourse.ratio_clipping.quiz  # noqa: F401  registers the questions of chapter 2
 from pocourse import lesson
@@ -64,14 +65,6 @@ def shown(monkeypatch):
 
     monkeypatch.setattr("IPython.display.display", display)
     return bundles
-
-
-def in_tree(widget, kind):
-    """All widgets of a kind inside another one, in order."""
-    found = [widget] if isinstance(widget, kind) else []
-    for child in getattr(widget, "children", ()):
-        found += in_tree(child, kind)
-    return found
 
 
 def live(bundle):

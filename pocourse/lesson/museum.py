@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pocourse.lesson import cards
+from pocourse.lesson.trial import nothing_returned
 from pocourse.lesson.wrong import Wrong
 
 KIND = "An easy slip: people who write courses and libraries make it, and so do we."
@@ -184,12 +185,8 @@ def yes_or_no(result, arguments: tuple) -> str | None:
         return None
     if isinstance(result, np.ndarray) and result.size == 1 and result.dtype == np.bool_:
         return None
-    if result is None:
-        return "Your property returned None: is there a `return` at its end?"
-    if inspect.isgenerator(result) or inspect.iscoroutine(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        return f"Your property returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
+    if problem := nothing_returned(result, "property"):
+        return problem
     if isinstance(result, Tensor):
         if result.numel() == 1 and result.dtype == torch.bool:
             return None

@@ -399,8 +399,7 @@ def html_read_up(asked: Question) -> str:
         place = cards.inline(asked.read_up)
     else:
         title, address = asked.read_up
-        link = html.escape(address)
-        place = f'<a href="{link}" target="_blank" rel="noopener" style="color:#0b5c8f">{html.escape(title)}</a>'
+        place = cards.link(html.escape(address), html.escape(title))
     return f'<p style="margin:8px 0 2px 0;color:#5b6068;font-size:0.93em">To read up: {place}</p>'
 
 

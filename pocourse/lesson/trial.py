@@ -160,14 +160,21 @@ def tensor_like(index: int = 0) -> Callable[[object, tuple], str | None]:
     return problem
 
 
+def nothing_returned(result, asked_for: str) -> str | None:
+    """What to say about a result that is none yet, of an answer that is called a function or a property."""
+    if result is None:
+        return f"Your {asked_for} returned None: is there a `return` at its end?"
+    if inspect.iscoroutine(result):
+        result.close()
+    elif not inspect.isgenerator(result):
+        return None
+    return f"Your {asked_for} returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
+
+
 def not_a_tensor(result) -> str | None:
     """What to say about a result that should have been a tensor of floats."""
-    if result is None:
-        return "Your function returned None: is there a `return` at its end?"
-    if inspect.isgenerator(result) or inspect.iscoroutine(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        return f"Your function returned a {type(result).__name__}: it contains `yield` or is `async`. Use `return`."
+    if problem := nothing_returned(result, "function"):
+        return problem
     if not isinstance(result, Tensor):
         return (
             f"Your function returned {article(type(result).__name__)} where a tensor is expected. "

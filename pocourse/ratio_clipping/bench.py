@@ -13,15 +13,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pocourse.engine import MLP, SeedStreams
-from pocourse.engine.fixed_batch import fixed_batch
 from pocourse.lesson import bench, cards, profiles, trial
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 from pocourse.lesson.figures import FAINT, INK, WIDTH, band, bundle, label_lines, limit_line, style
 from pocourse.lesson.trial import Answer, Broken, Trouble
-from pocourse.ratio_clipping.figures import EPS, LINE_OF, SoftmaxBatch, softmax_table
+from pocourse.ratio_clipping.figures import EPS, LINE_OF, SoftmaxBatch, softmax_batch, softmax_table
 from pocourse.ratio_clipping.objectives import clip_objective, ppo_clip_loss, spo_loss, spo_objective
-from pocourse.worlds import contextual_batch
 
 PRESETS = {
     "PPO": "torch.minimum(r * A, r.clamp(1 - eps, 1 + eps) * A)",
@@ -109,30 +106,21 @@ def _number(x: Tensor) -> str:
 
 
 def run(losses: dict[str, Callable], *, num_epochs: int = STEPS) -> SoftmaxBatch:
-    """Section 7's run for any losses: the contextual batch, one hidden layer, 8 seeds. Only the last ratios are kept.
+    """Section 7's run for any losses: the contextual batch, one hidden layer, 8 seeds; the first and the last ratios.
 
     Raises: Broken where a ratio is no longer finite.
     """
-    batch = contextual_batch(num_seeds=SEEDS, generator=torch.Generator().manual_seed(0))
-    network = MLP((batch.context.shape[-1], *(64,) * DEPTH, batch.num_actions), head_gain=0.01)
-    stream = fixed_batch(network, SeedStreams(range(SEEDS)), batch, losses, num_epochs=num_epochs)
-    deviations, kls = [], []
     with profiles.threads(1):  # the matrices are small
-        for epoch, (ratio, kl) in enumerate(stream):
-            ratio = ratio.detach()
-            if not ratio.isfinite().all():
-                raise Broken(
-                    f"after {epoch} step{'s' * (epoch != 1)} of the run a ratio was {_worst(ratio)}. The curves are "
-                    "fine, so look at what happens further out: ratios near 0, or far above 2."
-                )
-            deviations.append((ratio - 1).abs().mean(-1))
-            kls.append(kl)
-    arrays = (torch.stack(x).numpy() for x in ([ratio], deviations, kls))
-    return SoftmaxBatch(np.array([num_epochs]), *arrays, batch.advantage.numpy(), tuple(losses))
-
-
-def _worst(ratio: Tensor) -> str:
-    return _number(ratio[~ratio.isfinite()][0])
+        found = softmax_batch(DEPTH, methods=losses, num_seeds=SEEDS, num_epochs=num_epochs, kept=2)
+    lost = ~np.isfinite(found.deviation).all((1, 2))
+    if lost.any():
+        epoch = int(lost.argmax())
+        ratio = _number(torch.tensor(float(found.deviation[epoch].sum())))
+        raise Broken(
+            f"after {epoch} step{'s' * (epoch != 1)} of the run a ratio was {ratio}. The curves are fine, so look at "
+            "what happens further out: ratios near 0, or far above 2."
+        )
+    return found
 
 
 def _as_loss(f: Callable[[Tensor, Tensor], Tensor]) -> Callable:

@@ -14,8 +14,16 @@ import torch
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
 from pocourse.lesson.explorable import Control, Curve, Explorable, Mark, Panel, Readout, compute
 from pocourse.lesson.figures import FAINT, INK, LIMIT
-from pocourse.ratio_clipping import bounds, objectives, optima
-from pocourse.ratio_clipping.figures import EPS, LINE_OF, SoftmaxBatch, softmax_batch
+from pocourse.ratio_clipping import bounds, optima
+from pocourse.ratio_clipping.figures import (
+    EPS,
+    LINE_OF,
+    OBJECTIVES,
+    SoftmaxBatch,
+    objectives_at,
+    softmax_batch,
+    value_and_slope,
+)
 from pocourse.worlds.bandit import bandit_advantage
 
 GREEN, PURPLE, GOLD = "#009e73", "#aa4499", "#b58900"
@@ -43,20 +51,11 @@ def objectives_frame(*, sign: int, size: float, eps: float) -> dict[str, np.ndar
 
     ``f PPO`` and so on for f(r) - f(1), ``df PPO`` for the derivatives, which are autograd's.
     """
-    functions = {
-        "unclipped": objectives.importance_objective,
-        "PPO": functools.partial(objectives.clip_objective, clip_eps=eps),
-        "PPO-RB": functools.partial(objectives.rollback_objective, clip_eps=eps),
-        "SPO": functools.partial(objectives.spo_objective, eps=eps),
-        "simple": functools.partial(objectives.simple_aligned_objective, eps=eps),
-    }
     arrays = {}
-    for name, function in functions.items():
-        ratio = torch.tensor(ratio_grid(), requires_grad=True)
-        value = function(ratio, torch.full_like(ratio, sign * size))
-        start = function(torch.ones_like(ratio), torch.full_like(ratio, sign * size))
-        (slope,) = torch.autograd.grad(value.sum(), ratio)
-        arrays[f"f {name}"], arrays[f"df {name}"] = (value - start).detach().numpy(), slope.numpy()
+    for name, function in objectives_at(eps).items():
+        value, slope = value_and_slope(function, ratio_grid(), sign * size)
+        start, _ = value_and_slope(function, np.ones(1), sign * size)
+        arrays[f"f {name}"], arrays[f"df {name}"] = value - start, slope
     return arrays
 
 
@@ -68,7 +67,7 @@ def objective_shapes() -> Explorable:
         Control("eps", "range ε", EDGES, EPS, texts=[f"{eps:.2f}" for eps in EDGES]),
     )
     found, ratio = compute(objectives_frame, controls), ratio_grid()
-    names = ("unclipped", "PPO", "PPO-RB", "SPO", "simple")
+    names = tuple(OBJECTIVES)
     sides = np.array([[1 - eps, 1 + eps, 1 + eps, 1 - eps] for eps in EDGES])[None, None]
     panels = []
     for title, key, ylabel, low, high in (

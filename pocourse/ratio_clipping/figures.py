@@ -3,6 +3,7 @@
 The arrays are what the tests check and what the text quotes; the drawing adds nothing to them.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from pocourse.engine import MLP, SeedStreams
 from pocourse.engine.fixed_batch import fixed_batch
 from pocourse.lesson.bands import bootstrap_band, interquartile_mean
-from pocourse.lesson.figures import FAINT, INK, LIMIT, LINES, band, label_lines, limit_line, panels, style
+from pocourse.lesson.figures import INK, LIMIT, LINES, panels, style
 from pocourse.ratio_clipping import bounds
 from pocourse.ratio_clipping.claims.instances import taken
 from pocourse.ratio_clipping.objectives import (
@@ -28,13 +29,20 @@ from pocourse.ratio_clipping.objectives import (
 from pocourse.worlds import contextual_batch, random_mdp, random_policy, two_state_mdp
 
 EPS = 0.2
-OBJECTIVES = {
-    "unclipped": importance_objective,
-    "PPO": partial(clip_objective, clip_eps=EPS),
-    "PPO-RB": partial(rollback_objective, clip_eps=EPS),
-    "SPO": partial(spo_objective, eps=EPS),
-    "simple": partial(simple_aligned_objective, eps=EPS),
-}
+
+
+def objectives_at(eps: float) -> dict[str, Callable]:
+    """The chapter's objectives f(ratio, advantage) by the names they have in its figures, for one eps."""
+    return {
+        "unclipped": importance_objective,
+        "PPO": partial(clip_objective, clip_eps=eps),
+        "PPO-RB": partial(rollback_objective, clip_eps=eps),
+        "SPO": partial(spo_objective, eps=eps),
+        "simple": partial(simple_aligned_objective, eps=eps),
+    }
+
+
+OBJECTIVES = objectives_at(EPS)
 LINE_OF = dict(
     zip(("unclipped", "PPO", "KL penalty", "SPO", "PPO-RB", "simple"), LINES, strict=True)
 )  # one look per objective in all figures of the chapter
@@ -43,71 +51,12 @@ LINE_OF = dict(
 # ---------------------------------------------------------------- objective and gradient against the ratio
 
 
-def objective_curves(advantage: float, ratio: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Value and derivative of every objective at the ratios, for one advantage: name -> (f, df/dr), each [point].
-
-    The derivative is autograd's.
-    """
-    curves = {}
-    for name, objective in OBJECTIVES.items():
-        r = torch.tensor(ratio, dtype=torch.float64, requires_grad=True)
-        value = objective(r, torch.full_like(r, advantage))
-        (slope,) = torch.autograd.grad(value.sum(), r)
-        curves[name] = value.detach().numpy(), slope.numpy()
-    return curves
-
-
-def draw_objectives(advantage: float = 1.0):
-    """Objective (top) and derivative (bottom) against the ratio, for a good and a bad action: (figure, alt)."""
-    ratio = np.linspace(0.4, 1.6, 1201)
-    with style():
-        figure, axes = panels(2, 2, height=2.75, sharex=True)
-        for column, a in enumerate((advantage, -advantage)):
-            curves = objective_curves(a, ratio)
-            for row, panel in enumerate(axes[:, column]):
-                panel.axvspan(1 - EPS, 1 + EPS, color="#000000", alpha=0.04, linewidth=0)
-                panel.axvline(1, color=FAINT, linewidth=0.8)
-                panel.set_xlim(ratio[0], ratio[-1])
-                lines = {name: curve[row] for name, curve in curves.items()}
-                for name, y in lines.items():
-                    panel.plot(ratio, y, **LINE_OF[name])
-                span = 1.7 if row == 0 else 2.9
-                panel.set_ylim((-0.45, span) if a > 0 and row == 0 else (-span, 0.45) if row == 0 else (-span, span))
-                label_lines(panel, _together({name: y[-1] for name, y in lines.items()}, span), gap=0.085)
-            if a < 0:  # this side of A parts the lines on the left, inside the panel
-                for name, end, text in (
-                    ("unclipped", (0.52, -0.52), (0.55, -0.42)),
-                    ("PPO", (0.42, -0.80), (0.42, -0.74)),
-                    ("PPO-RB", (0.50, -0.89), (0.43, -1.52)),
-                ):
-                    color = LINE_OF[name]["color"]
-                    leader = {"arrowstyle": "-", "color": color, "linewidth": 0.8} if name == "PPO-RB" else None
-                    axes[0, 1].annotate(name, end, text, color=color, fontsize=9, arrowprops=leader)
-            axes[0, column].set_title(
-                f"A = {a:+g}: ".replace("-", "−") + ("make it likelier" if a > 0 else "make it rarer")
-            )
-            axes[1, column].set_xlabel("ratio r")
-        axes[0, 0].set_ylabel("objective f(r)")
-        axes[1, 0].set_ylabel("derivative df/dr")
-        for panel in axes[1]:
-            panel.axhline(0, color=INK, linewidth=0.8)
-    alt = (
-        f"Objective and derivative against the ratio for A = +{advantage:g} and A = -{advantage:g}, eps = {EPS:g}. "
-        "Unclipped is a straight line. PPO follows it and turns flat beyond 1+eps for a good action, below 1-eps for a "
-        "bad one; its derivative is zero there and there alone. PPO-RB slopes back there. SPO is a parabola with its "
-        "top at 1+eps or 1-eps; its derivative is a straight line through zero at that edge. The simple objective has "
-        "the same top."
-    )
-    return figure, alt
-
-
-def _together(ends: dict[str, float], span: float) -> list[tuple[float, str, str]]:
-    """Labels for the right ends of lines: lines that end in one point share a label."""
-    groups: list[list[str]] = []
-    for name, y in ends.items():
-        group = next((g for g in groups if abs(ends[g[0]] - y) < 0.01 * span), None)
-        groups.append([name]) if group is None else group.append(name)
-    return [(ends[g[0]], "\n".join(g), LINE_OF[g[0]]["color"] if len(g) == 1 else INK) for g in groups]
+def value_and_slope(function: Callable, ratio: np.ndarray, advantage: float) -> tuple[np.ndarray, np.ndarray]:
+    """A function f(ratio, advantage) and df/dr at the ratios, for one advantage: each [point], by autograd."""
+    r = torch.tensor(ratio, dtype=torch.float64, requires_grad=True)
+    value = function(r, torch.full_like(r, advantage))
+    (slope,) = torch.autograd.grad(value.sum(), r)
+    return value.detach().numpy(), slope.numpy()
 
 
 # ---------------------------------------------------------------- the contextual softmax batch
@@ -132,7 +81,13 @@ SOFTMAX_METHODS = {
 
 
 def softmax_batch(
-    depth: int, *, num_seeds: int = 8, num_epochs: int = 300, kept: int = 13, seed: int = 0
+    depth: int,
+    *,
+    methods: Mapping[str, Callable] = SOFTMAX_METHODS,
+    num_seeds: int = 8,
+    num_epochs: int = 300,
+    kept: int = 13,
+    seed: int = 0,
 ) -> SoftmaxBatch:
     """Train a softmax policy with ``depth`` hidden layers of 64 on the contextual batch, all methods and seeds at once.
 
@@ -141,7 +96,7 @@ def softmax_batch(
     """
     batch = contextual_batch(num_seeds=num_seeds, generator=torch.Generator().manual_seed(seed))
     network = MLP((batch.context.shape[-1], *(64,) * depth, batch.num_actions), head_gain=0.01)
-    stream = fixed_batch(network, SeedStreams(range(num_seeds)), batch, SOFTMAX_METHODS, num_epochs=num_epochs)
+    stream = fixed_batch(network, SeedStreams(range(num_seeds)), batch, methods, num_epochs=num_epochs)
     epochs = np.linspace(0, num_epochs, kept).round().astype(int)
     epochs = np.unique(epochs)  # a short run has fewer epochs than are to be kept
     ratios, deviations, kls = [], [], []
@@ -151,7 +106,7 @@ def softmax_batch(
         if epoch in epochs:
             ratios.append(ratio)
     arrays = (torch.stack(x).numpy() for x in (ratios, deviations, kls))
-    return SoftmaxBatch(epochs, *arrays, batch.advantage.numpy(), tuple(SOFTMAX_METHODS))
+    return SoftmaxBatch(epochs, *arrays, batch.advantage.numpy(), tuple(methods))
 
 
 def softmax_table(runs: dict[int, SoftmaxBatch]) -> dict[tuple[int, str], dict[str, np.ndarray]]:
@@ -189,7 +144,7 @@ def softmax_markdown(runs: dict[int, SoftmaxBatch]) -> str:
 
 
 def draw_ratio_scatter(runs: dict[int, SoftmaxBatch]):
-    """Every sample's ratio against the epoch, PPO above SPO, a column per depth, for the first seed: (figure, alt)."""
+    """Every sample's ratio against the step, PPO above SPO, a column per depth, for the first seed: (figure, alt)."""
     jitter = np.random.default_rng(0)
     methods, top = ("PPO", "SPO"), 2.3
     with style():
@@ -209,7 +164,7 @@ def draw_ratio_scatter(runs: dict[int, SoftmaxBatch]):
                 panel.set_ylim(0.0, top)
             axes[row, 0].set_ylabel("ratio r")
         for panel in axes[-1]:
-            panel.set_xlabel("epoch")
+            panel.set_xlabel("step")
         note = axes[0, 0]
         note.text(0.03, 0.93, "▲ A > 0", color="#0072b2", transform=note.transAxes, fontsize=9)
         note.text(0.03, 0.06, "▼ A < 0", color="#d55e00", transform=note.transAxes, fontsize=9)
@@ -220,50 +175,9 @@ def draw_ratio_scatter(runs: dict[int, SoftmaxBatch]):
         )
     )
     alt = (
-        f"Scatter of the 256 ratios of one seed against the epoch, PPO above SPO, one column per depth. Red lines mark "
+        f"Scatter of the 256 ratios of one seed against the step, PPO above SPO, one column per depth. Red lines mark "
         f"1 - {EPS:g} and 1 + {EPS:g}. Samples with A > 0 rise, those with A < 0 fall. A cloud "
         f"that leaves the range is dragged by the others. More than a twentieth of eps beyond it at the end: {shares}."
-    )
-    return figure, alt
-
-
-def draw_deviation(runs: dict[int, SoftmaxBatch]):
-    """Mean |r - 1| against the epoch as bands over the seeds, a panel per depth: (figure, alt)."""
-    beyond = {"PPO": [], "SPO": []}
-    with style():
-        figure, axes = panels(len(runs), height=2.9, sharey=True)
-        said = []
-        for panel, (depth, run) in zip(axes[0], runs.items(), strict=True):
-            ends = []
-            for index, method in enumerate(run.methods):
-                line = LINE_OF[method]
-                mean = band(panel, np.arange(len(run.deviation)), run.deviation[:, index], line=line, resamples=300)
-                ends.append((mean[-1], method, line["color"]))
-                said.append(f"{method} with {depth} hidden layers {mean[-1]:.2f}")
-                if method in beyond and mean.max() > EPS:
-                    beyond[method].append(str(depth))
-            panel.set_title(f"{depth} hidden layer" + "s" * (depth != 1) if depth else "linear policy")
-            panel.set_xlim(0, len(run.deviation) - 1)
-            panel.set_ylim(0, 0.62)
-            panel.set_xlabel("epoch")
-            limit_line(panel, EPS, f"ε = {EPS:g}", at=0.60)
-            inside = [end for end in ends if end[0] < 0.62]
-            if panel is axes[0, -1]:
-                label_lines(panel, inside)
-            above = next(end for end in ends if end[1] == "unclipped")
-            panel.text(
-                0.30, 0.93, f"unclipped: to {above[0]:.2f}", color=above[2], transform=panel.transAxes, fontsize=9
-            )
-        axes[0, 0].set_ylabel("mean of |r − 1|")
-    passed = "; ".join(
-        f"{method} passes eps = {EPS:g} with {', '.join(depths)} hidden layers"
-        if depths
-        else f"{method} stays below eps"
-        for method, depths in beyond.items()
-    )
-    alt = (
-        f"Mean of |r-1| against the epoch, bands over {runs[next(iter(runs))].deviation.shape[-1]} seeds, one panel "
-        f"per depth. At the end: {', '.join(said)}. {passed}."
     )
     return figure, alt
 

@@ -350,3 +350,37 @@ def lab(chromium, tmp_path_factory):
         yield running
     finally:
         running.stop()
+
+
+# --- how fluently a figure is drawn ----------------------------------------------------------------
+
+_GAPS = """host => {
+  window.gaps = [];
+  let drawn = false, last = performance.now();
+  new MutationObserver(() => { drawn = true; })
+    .observe(host.shadowRoot.querySelector('svg.figure'), {attributeFilter: ['aria-label']});
+  const step = () => {
+    const now = performance.now();
+    if (drawn) { gaps.push(now - last); }
+    drawn = false;
+    last = now;
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}"""
+
+
+@pytest.fixture
+def drawings():
+    """Counts how often an explorable is drawn anew while ``act()`` runs, and how many frames a second that makes.
+
+    Only frames in which the picture changed count: a page that idles between them earns nothing.
+    """
+
+    def measure(host, act):
+        host.evaluate(_GAPS)
+        act()
+        gaps = host.evaluate("() => window.gaps")
+        return len(gaps), 1000 * len(gaps) / sum(gaps) if gaps else 0.0
+
+    return measure

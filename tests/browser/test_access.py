@@ -158,29 +158,12 @@ def test_on_the_site_it_moves_by_drag(site, saved, id):
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_on_the_site_dragging_is_fluent(site, saved, id):
+def test_on_the_site_dragging_is_fluent(site, saved, id, drawings):
     which, (_, slider) = place(site, id), first_slider(site, saved[id][1])
-    site.locator("[data-explorable]").nth(which).evaluate(
-        """host => {
-          window.gaps = [];
-          let drawn = false, last = performance.now();
-          new MutationObserver(() => { drawn = true; })
-            .observe(host.shadowRoot.querySelector('svg.figure'), {attributeFilter: ['aria-label']});
-          const step = () => {
-            const now = performance.now();
-            if (drawn) { gaps.push(now - last); }
-            drawn = false;
-            last = now;
-            requestAnimationFrame(step);
-          };
-          requestAnimationFrame(step);
-        }"""
-    )
-    drag(site, slider, np.abs(np.linspace(-1, 1, 121)))
-    gaps = site.evaluate("() => gaps")  # of the frames in which the picture was drawn anew; idle ones are no merit
-    rate = 1000 / np.mean(gaps)
-    print(f"{id} on the site: {rate:.0f} frames per second while dragging, over {len(gaps)} drawings")
-    assert len(gaps) > 5 and rate >= FLOOR
+    host = site.locator("[data-explorable]").nth(which)
+    count, rate = drawings(host, lambda: drag(site, slider, np.abs(np.linspace(-1, 1, 121))))
+    print(f"{id} on the site: {rate:.0f} frames per second while dragging, over {count} drawings")
+    assert count > 5 and rate >= FLOOR
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pocourse.engine import MLP, SeedStreams
 from pocourse.engine.rollout import log_prob
+from pocourse.ratio_clipping.figures import value_and_slope
 from pocourse.ratio_clipping.museum import clip_without_minimum as clip
 from pocourse.ratio_clipping.museum import k1_penalty as k1
 from pocourse.ratio_clipping.museum import max_for_min as larger
@@ -28,13 +29,7 @@ PUSHED = 20  # steps the wrong way, before a training that starts from a displac
 
 def curves(codes: Mapping[str, Callable], ratio: np.ndarray, advantage: float) -> dict[str, tuple]:
     """Value and slope of every code against the ratio, for one advantage: name -> (value, slope), each [point]."""
-    found = {}
-    for name, code in codes.items():
-        r = torch.tensor(ratio, dtype=torch.float64, requires_grad=True)
-        value = code(r, torch.full_like(r, advantage))
-        (slope,) = torch.autograd.grad(value.sum(), r)
-        found[name] = value.detach().numpy(), slope.numpy()
-    return found
+    return {name: value_and_slope(code, ratio, advantage) for name, code in codes.items()}
 
 
 # ---------------------------------------------------------------- a bandit with three actions
