@@ -471,7 +471,7 @@ def trust_balls() -> Explorable:
     top = float(np.ceil(10 * gains.max()) / 10)
     now = np.repeat(np.array(RADII).reshape(-1, 1, 1, 1), 2, axis=-1)
     growth = Panel(
-        "What the best policy of each ball gains",
+        "Best gain in each ball",
         "radius (TV)",
         "expected advantage",
         (0.0, RADII[-1]),
