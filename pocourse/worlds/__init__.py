@@ -4,6 +4,7 @@
 ``tabular``    MDPs small enough to enumerate: values, occupancy, performance and its gradient, exact
 ``bandit``     one state: exact expectations; the contextual batch; sampling an action
 ``cartpole``   Gymnasium's CartPole-v1 as batched tensors
+``breakout``   MinAtar's Breakout as batched tensors
 =============  ==================================================================================
 """
 
@@ -16,6 +17,7 @@ from pocourse.worlds.bandit import (
     reward_gradient,
     sample_action,
 )
+from pocourse.worlds.breakout import Breakout, BreakoutState
 from pocourse.worlds.cartpole import CartPole, CartPoleState
 from pocourse.worlds.tabular import (
     TabularMDP,
@@ -31,6 +33,8 @@ from pocourse.worlds.tabular import (
 )
 
 __all__ = [
+    "Breakout",
+    "BreakoutState",
     "CartPole",
     "CartPoleState",
     "ContextBatch",
