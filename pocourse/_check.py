@@ -138,6 +138,19 @@ def entries(*, above=None, at_least=None, below=None, at_most=None, remedy=None,
             )
 
 
+def one_sign(*, remedy, **tensors):
+    """Along its last axis no named tensor has both positive and negative entries."""
+    for name, tensor in tensors.items():
+        if not _readable(tensor):
+            continue
+        both = (tensor > 0).any(-1) & (tensor < 0).any(-1)
+        if bool(both.any()):
+            raise ValueError(
+                f"expected {name} of one sign along its last axis; got both signs in {int(both.sum())} of "
+                f"{both.numel()} rows. {remedy}"
+            )
+
+
 def _limits(above, at_least, below, at_most):
     stated = (
         ("> ", above, operator.gt),

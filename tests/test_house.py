@@ -20,7 +20,7 @@ ABOVE_EQUATIONS |= {"museum", "quiz", "teaching", "training", "truth"}
 # Files that may import by a computed name: the command line, and the notebook builder, which
 # finds a chapter by the name of its notebook.
 DYNAMIC = {"pocourse/cli.py", "pocourse/lesson/notebooks.py"}
-OUTSIDE_OF_EQUATIONS = {"torch", "math", "jaxtyping"}
+OUTSIDE_OF_EQUATIONS = {"torch", "math", "jaxtyping", "typing"}
 
 
 # --- reading imports -------------------------------------------------------------------------------
