@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import NoHostSync
 
+from pocourse import _check
 from pocourse.engine import MLP, ActorCritic, SeedStreams, collect, log_prob, on_policy, start
 from pocourse.engine import on_policy as loop_function
 from pocourse.engine.fixed_batch import fixed_batch
@@ -25,7 +26,7 @@ from pocourse.engine.on_policy import (
 )
 from pocourse.policy_gradient.estimators import gae
 from pocourse.ratio_clipping.objectives import importance_loss, kl_penalty_loss, ppo_clip_loss, spo_loss
-from pocourse.worlds import CartPole, contextual_batch
+from pocourse.worlds import CartPole, CartPoleState, contextual_batch
 
 F64 = torch.float64
 GAE = partial(gae, gamma=0.99, gae_lambda=0.95)
@@ -133,7 +134,9 @@ def test_actor_and_critic_are_parts_of_one_tensor():
     obs = torch.randn(2, 7, 4, generator=_generator(0))
     assert torch.equal(agent.logits(parameters, obs), agent.actor(actor, obs))
     assert torch.equal(agent.value(parameters, obs), agent.critic(critic, obs)[..., 0])
-    assert agent.logits(parameters, obs).abs().max() < 0.1  # the head starts near the uniform policy
+    logits, value = agent(parameters, obs)
+    assert torch.equal(logits, agent.logits(parameters, obs)) and torch.equal(value, agent.value(parameters, obs))
+    assert logits.abs().max() < 0.1  # the head starts near the uniform policy
 
 
 @pytest.mark.parametrize("sizes", [(4,), (), (4, 0, 2), (4, 2.5, 2)])
@@ -238,7 +241,8 @@ def roll(world, *, steps=60, seeds=3, envs=5, dtype=F64):
 
 def test_a_rollout_can_be_replayed():
     one, two = (roll(CartPole())[0] for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert one.state is two.state is None  # nobody asked for it
+    assert all(torch.equal(a, b) for a, b in zip(one[:-1], two[:-1], strict=True))
     assert one.obs.shape == (60, 3, 5, 4) and one.reward.shape == (60, 3, 5)
     assert one.obs.dtype == one.logp.dtype == one.finished_return.dtype == F64
 
@@ -253,7 +257,7 @@ def test_a_rollout_in_two_halves_is_the_same_rollout():
             world, running, partial(agent.logits, parameters), **{name: u[half] for name, u in later.items()}
         )
         halves.append(batch)
-    for one, two, both in zip(*halves, whole, strict=True):
+    for one, two, both in zip(*(half[:-1] for half in halves), whole[:-1], strict=True):
         assert torch.equal(torch.cat([one, two]), both)
     assert torch.equal(running.episode_return, end.episode_return)
 
@@ -289,6 +293,23 @@ def test_a_time_limit_truncates_and_shows_where_it_stopped():
     assert batch.next_obs[:, 1, 1, 0].tolist() == [1, 2, 3, 1, 2, 3, 1]
     assert batch.obs[:, 1, 1, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert batch.finished_return[:, 1, 0].tolist() == [0, 0, 3, 0, 0, 3, 0]
+
+
+def test_the_states_are_those_in_which_the_actions_were_taken():
+    world = CartPole(time_limit=9)
+    first, later = uniforms(world, steps=20, seeds=3, envs=5)
+    agent = small_agent(world)
+    logits_of = partial(agent.logits, agent.init(SeedStreams(range(3), dtype=F64)))
+    batch, end = collect(world, start(world, first), logits_of, **later, keep_states=True)
+    assert isinstance(batch.state, CartPoleState) and batch.state.steps.shape == (20, 3, 5)
+    assert torch.equal(world.observe(batch.state), batch.obs)
+    led_to, reward, terminated, truncated = world.step(batch.state, batch.action)
+    for mine, kept in ((reward, batch.reward), (terminated, batch.terminated), (truncated, batch.truncated)):
+        assert torch.equal(mine, kept)
+    assert batch.truncated.any() and torch.equal(world.observe(led_to), batch.next_obs)
+    on = world.restart(led_to, terminated | truncated, later["reset_uniform"])
+    for kept, following, last in zip(batch.state, on, end.world_state, strict=True):
+        assert torch.equal(kept[1:], following[:-1]) and torch.equal(following[-1], last)
 
 
 def test_logp_is_the_log_softmax_at_the_action():
@@ -632,7 +653,6 @@ def test_collect_and_improve_do_not_wait_for_the_device():
     parameters = agent.init(SeedStreams(range(2))).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=1e-3, fused=True)
     orders = SeedStreams(range(2)).permutations(2, 64)
-    from pocourse import _check
 
     with NoHostSync(), _check.values_unread():
         batch, _ = collect(world, start(world, first), partial(agent.logits, parameters), **later)
@@ -691,6 +711,111 @@ def test_impossible_settings_are_refused_at_the_call(changes, word):
 
 def test_the_loop_is_exported():
     assert loop_function is on_policy
+
+
+# --- a probe -------------------------------------------------------------------------------------------
+
+
+class Remember:
+    """A probe that keeps what it was shown, and returns a number per row."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, seen):
+        assert not torch.is_grad_enabled()
+        _check.floating(nothing=torch.full((2,), math.nan))  # values are not read: this would raise elsewhere
+        self.seen.append(seen)
+        return {"mean_advantage": seen.samples["advantage"].mean(1)}
+
+
+def test_a_probe_adds_its_metrics_and_changes_nothing_else():
+    plain, probed = metrics_of(train()), metrics_of(train(probe=Remember()))
+    assert set(probed) == {*plain, "mean_advantage"}
+    assert probed["mean_advantage"].shape == (3, 3, 3) and probed["mean_advantage"].isfinite().all()
+    assert all(torch.equal(plain[key], probed[key]) for key in plain)
+
+
+def test_a_probes_rows_are_the_seeds_method_after_method():
+    found = next(train(probe=lambda seen: {"row": torch.arange(9.0)}))
+    assert found["row"].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_a_probe_sees_samples_and_states_of_the_steps_by_hand():
+    """In a world that counts to 3: step t is taken in state t mod 3, and is sample 4 t + env of its row."""
+    probe, world, agent = Remember(), Counter(3), small_agent(Counter(3))
+    list(train(probe=probe, world=world, agent=agent, updates=2, credit=lambda reward, *rest: 2 * reward))
+    first, second = probe.seen
+    assert first.agent is agent and first.world is world
+    assert isinstance(first.states, Count) and first.states.step.shape == (32, 9, 4)
+    steps = torch.arange(64, dtype=F64).remainder(3)
+    for seen, mine in ((first, steps[:32]), (second, steps[32:])):
+        assert (seen.states.step == mine[:, None, None]).all()
+        assert set(seen.samples) == {"obs", "action", "logp_old", "advantage", "value_target"}
+        assert seen.samples["obs"].shape == (9, 128, 1) and seen.samples["action"].shape == (9, 128)
+        assert (seen.samples["obs"][..., 0] == mine.repeat_interleave(4)).all()
+        assert (seen.samples["advantage"] == 2).all()
+
+
+def test_a_probe_sees_the_parameters_before_and_after_the_improvement():
+    probe, agent = Remember(), small_agent()
+    found = metrics_of(train(probe=probe, agent=agent, num_epochs=1, num_minibatches=1))
+    assert torch.equal(probe.seen[0].before, per_method(agent.init(SeedStreams(range(3), dtype=F64)), 3))
+    for one, two in itertools.pairwise(probe.seen):
+        assert torch.equal(one.after, two.before)
+    for update, seen in enumerate(probe.seen):
+        assert not seen.before.requires_grad and not seen.after.requires_grad
+        logits, value = seen.agent(seen.before, seen.samples["obs"])  # those that acted, and gave the targets
+        torch.testing.assert_close(log_prob(logits, seen.samples["action"]), seen.samples["logp_old"])
+        torch.testing.assert_close(value + seen.samples["advantage"], seen.samples["value_target"])
+        loss = 0.5 * (value - seen.samples["value_target"]).square().mean(1)
+        torch.testing.assert_close(loss, found["value_loss"][update].flatten())
+        assert (seen.after != seen.before).any(1).all()
+
+
+def test_a_probes_metrics_are_nan_for_a_seed_that_is_held():
+    probe = Remember()
+    loss = poisoned(SMALL["num_epochs"] * SMALL["num_minibatches"] + 1, math.nan)  # from the second update on
+    found = metrics_of(train({"PPO": loss, "KL": LOSSES["KL"]}, probe=probe, updates=4))
+    assert found["alive"][:, 0, 1].tolist() == [True, False, False, False]
+    assert torch.equal(found["mean_advantage"].isnan(), ~found["alive"])
+    for seen in probe.seen[1:]:
+        assert torch.equal(seen.after[1], probe.seen[0].after[1]) and torch.equal(seen.before[1], seen.after[1])
+        assert (seen.after[[0, 2]] != seen.before[[0, 2]]).any(1).all()
+
+
+def test_a_probe_may_differentiate_and_does_not_wait_for_the_device():
+    def gradient_norm(seen):
+        with torch.enable_grad():
+            parameters = seen.before.clone().requires_grad_()
+            logits, _ = seen.agent(parameters, seen.samples["obs"])
+            score = (log_prob(logits, seen.samples["action"]) * seen.samples["advantage"]).mean(1)
+            (gradient,) = torch.autograd.grad(score.sum(), parameters)
+        return {"gradient_norm": gradient.norm(dim=1)}
+
+    with NoHostSync():
+        found = list(train(updates=2, dtype=torch.float32, probe=gradient_norm))
+    assert all((metrics["gradient_norm"] > 0).all() for metrics in found)
+
+
+@pytest.mark.parametrize(
+    ("returned", "word"),
+    [
+        (lambda seen: {"kl": torch.zeros(9)}, "kl, which the loop yields"),
+        (lambda seen: {"alive": torch.zeros(9)}, "alive, which the loop yields"),
+        (lambda seen: {"episodes": torch.zeros(9)}, "episodes, which the loop yields"),
+        (lambda seen: {"mine": torch.zeros(3, 3)}, "mine in the shape"),
+        (lambda seen: {"mine": torch.zeros(())}, "mine in the shape"),
+        (lambda seen: {"mine": 0.5}, "mine in the shape"),
+        (lambda seen: {"mine": torch.zeros(9, dtype=torch.int64)}, "mine in a floating-point dtype"),
+        (lambda seen: {"mine": torch.zeros(9, requires_grad=True)}, "mine as plain data without gradient"),
+        (lambda seen: None, "dict of metrics"),
+    ],
+)
+def test_what_a_probe_must_not_return_is_refused(returned, word):
+    with refused() as caught:
+        next(train(probe=returned))
+    assert word in str(caught.value)
 
 
 # --- many steps on one batch ----------------------------------------------------------------------------

@@ -69,8 +69,7 @@ class MLP:
         pieces = []
         for index, (fan_in, fan_out) in enumerate(self._layers):
             gain = self.head_gain if index == len(self._layers) - 1 else math.sqrt(2)
-            weight = gain * _orthogonal(streams.normal(max(fan_in, fan_out), min(fan_in, fan_out)))
-            weight = weight if fan_in >= fan_out else weight.transpose(1, 2)
+            weight = orthogonal(streams, fan_in, fan_out, gain=gain)
             pieces += [weight.flatten(1), torch.zeros_like(weight[:, 0])]
         return torch.cat(pieces, dim=1)
 
@@ -118,6 +117,13 @@ class ActorCritic:
         """The policy's parameters and the critic's."""
         return parameters.split([self.actor.num_parameters, self.critic.num_parameters], dim=1)
 
+    def __call__(
+        self, parameters: Float[Tensor, "seed parameter"], obs: Float[Tensor, "seed row obs"]
+    ) -> tuple[Float[Tensor, "seed row action"], Float[Tensor, "seed row"]]:
+        """Logits and value of each seed's rows."""
+        actor, critic = self.split(parameters)
+        return self.actor(actor, obs), self.critic(critic, obs).squeeze(-1)
+
     def logits(
         self, parameters: Float[Tensor, "seed parameter"], obs: Float[Tensor, "seed row obs"]
     ) -> Float[Tensor, "seed row action"]:
@@ -131,7 +137,11 @@ class ActorCritic:
         return self.critic(self.split(parameters)[1], obs).squeeze(-1)
 
 
-def _orthogonal(normal: Float[Tensor, "seed tall wide"]) -> Float[Tensor, "seed tall wide"]:
-    """Orthonormal columns, uniformly distributed: QR with the signs of R's diagonal taken out."""
-    q, r = torch.linalg.qr(normal)
-    return q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+def orthogonal(streams: SeedStreams, fan_in: int, fan_out: int, *, gain: float) -> Float[Tensor, "seed fan_in fan_out"]:
+    """Initial weights of a layer: ``gain`` times orthonormal columns (or rows, where they are fewer), a draw per seed.
+
+    They are uniformly distributed: QR with the signs of R's diagonal taken out.
+    """
+    q, r = torch.linalg.qr(streams.normal(max(fan_in, fan_out), min(fan_in, fan_out)))
+    weight = gain * (q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1))
+    return weight if fan_in >= fan_out else weight.transpose(1, 2)

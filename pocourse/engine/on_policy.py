@@ -5,24 +5,56 @@ be compared, its loss; all methods and all seeds train as one batch along the le
 meet the same random numbers seed by seed, which makes every comparison a paired one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pocourse import _check
-from pocourse.engine.nets import ActorCritic
-from pocourse.engine.rollout import Batch, World, collect, log_prob, start
+from pocourse.engine.rollout import Agent, Batch, World, collect, log_prob, start
 from pocourse.engine.streams import SeedStreams
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Metrics = dict[str, Float[Tensor, "method seed"]]
 
 
+class Samples(dict):
+    """Named tensors [seed, sample, ...]; ``take(order)`` picks the samples of each seed in its own order."""
+
+    def take(self, order: Tensor) -> "Samples":
+        seeds, count = next(iter(self.values())).shape[:2]
+        rows = (order + count * torch.arange(seeds, device=order.device).unsqueeze(1)).flatten()
+        return Samples(
+            {name: x.flatten(0, 1).index_select(0, rows).unflatten(0, order.shape) for name, x in self.items()}
+        )
+
+
+class Seen(NamedTuple):
+    """What a probe is shown after an update; ``row`` counts the seeds of the first method, then of the second, ...
+
+    ``before`` are the parameters that acted, ``after`` those that the improvement left; for a seed that is held both
+    are its last good ones. ``samples`` holds obs, action, logp_old, advantage and value_target, each
+    [row, sample, ...]. ``states`` is the world's NamedTuple [time, row, env, ...]: sample t * envs + e of a row was
+    taken in its state [t, row, e].
+    """
+
+    agent: Agent
+    world: World
+    before: Float[Tensor, "row parameter"]
+    after: Float[Tensor, "row parameter"]
+    samples: Samples
+    states: Any
+
+
+Probe = Callable[[Seen], Mapping[str, Tensor]]
+
+
 def on_policy(
     world: World,
-    agent: ActorCritic,
+    agent: Agent,
     streams: SeedStreams,
     losses: Mapping[str, Loss],
     *,
@@ -36,19 +68,23 @@ def on_policy(
     value_coef: float = 0.5,
     entropy_coef: float = 0.0,
     max_grad_norm: float = 0.5,
+    probe: Probe | None = None,
 ) -> Iterator[Metrics]:
     """Train every method of ``losses`` on every seed of ``streams``, and yield metrics [method, seed] per update.
 
     ``losses`` maps a method's name to ``loss(logp, logp_old, advantage) -> [*batch]``, one value per sample.
     ``credit`` is called as ``credit(reward, value, next_value, terminated, truncated)`` on [time, seed, env]
     and returns the advantage. The learning rate falls linearly to zero over ``num_updates``.
+    ``probe`` looks at every update once it is made, without gradient, and returns further metrics by name, each
+    [row] (see ``Seen``); it must not wait for the host, and changes nothing.
 
     Yields: ``return_sum`` and ``episodes`` (of the episodes that ended in this update), ``ratio_deviation``
     (largest minibatch mean of |r - 1|, as the loss meets it, before the minibatch's step), ``kl`` (k3, mean over the
     last epoch), ``entropy``, ``value_loss``, ``alive`` (False once a seed's parameters were no longer finite: it is
-    held at its last good state, and the metrics of its improvement are NaN from then on).
+    held at its last good state, and the metrics of its improvement and of the probe are NaN from then on).
     Raises: ValueError, at the call, for counts below one, minibatches that do not divide the batch or hold fewer than
-    two samples, coefficients that are negative, or no method at all; for a loss that is not one value per sample.
+    two samples, coefficients that are negative, or no method at all. While it runs: for a loss that is not one value
+    per sample, for a probe whose metrics are not floating [row], carry gradient or take a name of the loop's own.
     """
     if not losses:
         raise ValueError(
@@ -79,11 +115,24 @@ def on_policy(
         value_coef=value_coef,
         entropy_coef=entropy_coef,
         max_grad_norm=max_grad_norm,
+        probe=probe,
     )
 
 
 def _updates(
-    world, agent, streams, losses, credit, *, num_updates, num_envs, num_steps, num_epochs, learning_rate, **improvement
+    world,
+    agent,
+    streams,
+    losses,
+    credit,
+    *,
+    num_updates,
+    num_envs,
+    num_steps,
+    num_epochs,
+    learning_rate,
+    probe,
+    **improvement,
 ):
     methods, size = len(losses), num_envs * num_steps
     parameters = per_method(agent.init(streams), methods).requires_grad_()
@@ -106,6 +155,7 @@ def _updates(
                 lambda obs: agent.logits(parameters, obs),
                 action_uniform=action_uniform.contiguous(),
                 reset_uniform=reset_uniform.contiguous(),
+                keep_states=probe is not None,
             )
             samples = to_samples(batch, agent, parameters, credit)
             metrics = improve(
@@ -121,22 +171,14 @@ def _updates(
             alive = alive & parameters.isfinite().all(1)
             parameters.copy_(torch.where(alive.unsqueeze(1), parameters, last_good))
         metrics |= episode_metrics(batch) | {"alive": alive}
+        if probe is not None:
+            after = parameters.detach().clone()
+            metrics |= probed(probe, Seen(agent, world, last_good, after, samples, batch.state), metrics)
         yield {name: value.unflatten(0, (methods, len(streams))) for name, value in metrics.items()}
 
 
-class Samples(dict):
-    """Named tensors [seed, sample, ...]; ``take(order)`` picks the samples of each seed in its own order."""
-
-    def take(self, order: Tensor) -> "Samples":
-        seeds, count = next(iter(self.values())).shape[:2]
-        rows = (order + count * torch.arange(seeds, device=order.device).unsqueeze(1)).flatten()
-        return Samples(
-            {name: x.flatten(0, 1).index_select(0, rows).unflatten(0, order.shape) for name, x in self.items()}
-        )
-
-
 @torch.no_grad()
-def to_samples(batch: Batch, agent: ActorCritic, parameters: Tensor, credit: Callable[..., Tensor]) -> Samples:
+def to_samples(batch: Batch, agent: Agent, parameters: Tensor, credit: Callable[..., Tensor]) -> Samples:
     """Give each step its advantage and its value target, and lay the batch out as [seed, sample]."""
     num_steps, _, num_envs = batch.reward.shape
 
@@ -157,7 +199,7 @@ def to_samples(batch: Batch, agent: ActorCritic, parameters: Tensor, credit: Cal
 
 
 def improve(
-    agent: ActorCritic,
+    agent: Agent,
     parameters: Tensor,
     optimizer: torch.optim.Optimizer,
     samples: Samples,
@@ -177,11 +219,11 @@ def improve(
     for epoch, order in enumerate(orders):
         for part in order.chunk(num_minibatches, dim=1):
             mini = samples.take(part)
-            logits = agent.logits(parameters, mini["obs"])
+            logits, value = agent(parameters, mini["obs"])
             logp = log_prob(logits, mini["action"])
             advantage = normalise(mini["advantage"])
             policy_loss = each_method(losses, logp, mini["logp_old"], advantage)
-            value_loss = 0.5 * (agent.value(parameters, mini["obs"]) - mini["value_target"]) ** 2
+            value_loss = 0.5 * (value - mini["value_target"]) ** 2
             entropy = -(logits.log_softmax(-1) * logits.softmax(-1)).sum(-1)
             loss = policy_loss + value_coef * value_loss - entropy_coef * entropy
             # Mean over a seed's samples, sum over seeds: each seed's gradient is its own.
@@ -213,6 +255,29 @@ def clip_per_seed(gradient: Float[Tensor, "seed parameter"], max_norm: float) ->
     """Shorten, in place, each seed's gradient to at most ``max_norm``."""
     norm = gradient.norm(dim=1, keepdim=True)
     gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+def probed(probe: Probe, seen: Seen, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``probe`` finds, beside the loop's own ``metrics`` [row] of the same update; NaN for a seed that is held."""
+    with torch.no_grad(), _check.values_unread():
+        found = probe(seen)
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"expected a dict of metrics from the probe; got {type(found).__name__}. Return {{}} where there are none."
+        )
+    taken = sorted(metrics.keys() & found.keys())
+    if taken:
+        raise ValueError(
+            f"expected a probe's metrics under names of their own; got {', '.join(taken)}, which the loop yields "
+            "itself. Give them other names."
+        )
+    alive = metrics["alive"]
+    for name, value in found.items():
+        _check.shape(alive.shape, **{name: value})
+        with _check.values_unread():
+            _check.floating(**{name: value})
+        _check.constant(**{name: value})
+    return {name: torch.where(alive, value, math.nan) for name, value in found.items()}
 
 
 def episode_metrics(batch: Batch) -> dict[str, Tensor]:
