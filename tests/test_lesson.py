@@ -539,6 +539,32 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path):
     assert rows[0] == ["method", "seed", "steps", *CURVES] and len(rows) == 1 + 2 * 8 * 3
 
 
+def test_the_curves_of_a_probe_are_kept_beside_the_others(tmp_path):
+    record = make_record(probed=("variance",))
+    for update in range(4):
+        record.add(metrics(update) | {"variance": torch.full((2, 8), float("nan") if update == 0 else update / 4)})
+    assert record.curves()["variance"][1:, 1, 3].tolist() == [0.25, 0.5, 0.75]
+    record.save(tmp_path)
+    saved = load(tmp_path, "name", "ci")
+    np.testing.assert_array_equal(saved.curves()["variance"], record.curves()["variance"])
+    assert set(saved.curves()) == {*CURVES, "variance"}
+    assert make_record(probed=("variance",)).curves()["variance"].shape == (0, 2, 8)
+
+
+def test_a_record_from_before_probes_can_be_read(tmp_path):
+    path = filled().save(tmp_path)
+    known = json.loads(path.read_text())
+    del known["probed"]
+    path.write_text(json.dumps(known))
+    assert set(load(tmp_path, "name", "ci").curves()) == set(CURVES)
+
+
+@pytest.mark.parametrize("name", ["kl", "return", "alive", "steps"])
+def test_a_probe_may_not_take_a_name(name):
+    with pytest.raises(ValueError, match=rf"expected new names .*got {name}.*Rename"):
+        make_record(probed=("variance", name))
+
+
 def test_a_run_without_an_update_says_so_and_leaves_what_was_there(tmp_path):
     record = make_record()
     assert record.updates == 0 and len(record.steps) == 0 and record.summary() == {}

@@ -1,25 +1,26 @@
 """What makes it a course.
 
-==============  ===========================================================================
-``claims``      equations that run: ``@claim``, its wrong twins, ``check``
-``expect``      numbers in prose that are held to a measurement
-``exercises``   what is asked, what a right answer must satisfy, wrong answers that must not
-``trial``       running somebody's answer so that nothing it does can hurt the lesson
-``grader``      what a learner meets of an exercise: card, verdict, hints, solution
-``museum``      published mistakes, each with its symptom and the task to catch it
-``questions``   what there is to ask; ``question_cards`` shows it, ``question_boxes`` live
-``progress``    what the reader has done, in one local file; ``status`` puts it in words
-``explorable``  figures with sliders that need no kernel; ``bench`` where Python recomputes
-``cards``       how the course talks to its reader: HTML in a notebook, plain text elsewhere
-``figures``     one style for all figures, the band over seeds, alternative text
-``bands``       interquartile mean and bootstrap interval
-``profiles``    ci, cpu, gpu: the same training in three sizes
-``records``     what a training run leaves behind
-``live``        watching a run
-``paths``       where data and the reader's own files are
-``notebooks``   building and judging the notebooks, by the rules in ``notebook_rules``
-``sheets``      the printable formula sheet, ``teaching`` the instructor's sheet, both generated
-==============  ===========================================================================
+===============  ===========================================================================
+``claims``       equations that run: ``@claim``, its wrong twins, ``check``
+``expect``       numbers in prose that are held to a measurement
+``exercises``    what is asked, what a right answer must satisfy, wrong answers that must not
+``trial``        running somebody's answer so that nothing it does can hurt the lesson
+``grader``       what a learner meets of an exercise: card, verdict, hints, solution
+``museum``       published mistakes, each with its symptom and the task to catch it
+``questions``    what there is to ask; ``question_cards`` shows it, ``question_boxes`` live
+``progress``     what the reader has done, in one local file; ``status`` puts it in words
+``explorable``   figures with sliders that need no kernel; ``bench`` where Python recomputes
+``cards``        how the course talks to its reader: HTML in a notebook, plain text elsewhere
+``figures``      one style for all figures, the band over seeds, alternative text
+``bands``        interquartile mean and bootstrap interval
+``profiles``     ci, cpu, gpu: the same training in three sizes
+``records``      what a training run leaves behind
+``comparisons``  a run of several methods side by side, and its outcome in words
+``live``         watching a run
+``paths``        where data and the reader's own files are
+``notebooks``    building and judging the notebooks, by the rules in ``notebook_rules``
+``sheets``       the printable formula sheet, ``teaching`` the instructor's sheet, both generated
+===============  ===========================================================================
 
 What needs torch or matplotlib is imported when it is first asked for, so that the command line starts at once.
 """

@@ -48,7 +48,12 @@ class Record:
         configuration: dict,
         made_by: str,
         return_window: int = 5,
+        probed: Sequence[str] = (),
     ):
+        clash = sorted(set(probed) & {*CURVES, "return_sum", "episodes", "alive", "method", "seed", "steps"})
+        if clash:
+            raise ValueError(f"expected new names for probed curves; got {', '.join(clash)}: taken. Rename them.")
+        self.probed = list(probed)
         self.chapter, self.name, self.profile, self.made_by = chapter, name, profile, made_by
         self.methods, self.seeds = list(methods), list(seeds)
         self.steps_per_update, self.num_updates, self.return_window = steps_per_update, num_updates, return_window
@@ -84,11 +89,12 @@ class Record:
 
         The return at a point is the mean over the episodes that ended in the last ``return_window`` updates;
         ``largest_deviation`` is the largest ``ratio_deviation`` of all updates so far, the thinned ones included.
-        Where a seed has diverged its ratio deviation is infinite: no finite number would be honest.
+        Where a seed has diverged its ratio deviation is infinite: no finite number would be honest. The curves of a
+        probe are as it measured them.
         """
         if not self._metrics:
-            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in CURVES}
-        keys = ("return_sum", "episodes", *MEASURED)
+            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in (*CURVES, *self.probed)}
+        keys = ("return_sum", "episodes", *MEASURED, *self.probed)
         stacked = {key: self._stack(key).double().numpy() for key in keys}
         stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
         total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
@@ -96,7 +102,7 @@ class Record:
             stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
         stacked["largest_deviation"] = np.maximum.accumulate(stacked["ratio_deviation"], axis=0)
         points = self._points()
-        return {key: stacked[key][points] for key in CURVES}
+        return {key: stacked[key][points] for key in (*CURVES, *self.probed)}
 
     def largest_deviation(self) -> np.ndarray:
         """The largest minibatch mean of |r - 1| of the whole run, [method, seed]; infinite for a seed that diverged."""
@@ -143,6 +149,7 @@ class Record:
             "num_updates": self.num_updates,
             "steps_per_update": self.steps_per_update,
             "return_window": self.return_window,
+            "probed": self.probed,
             "wall_time_s": round(self.wall_time_s, 1),
             "steps_per_second": round(aggregate / max(self.wall_time_s, 1e-9)),
             "peak_memory_mb": _peak_memory_mb(device),
@@ -172,11 +179,12 @@ class Record:
         curves, steps = self.curves(), self.steps
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("method", "seed", "steps", *CURVES))
+        names = (*CURVES, *self.probed)
+        rows.writerow(("method", "seed", "steps", *names))
         for m, method in enumerate(self.methods):
             for s, seed in enumerate(self.seeds):
                 for point, step in enumerate(steps):
-                    rows.writerow((method, seed, step, *(f"{curves[key][point, m, s]:.5g}" for key in CURVES)))
+                    rows.writerow((method, seed, step, *(f"{curves[key][point, m, s]:.5g}" for key in names)))
         return text.getvalue()
 
     def _stack(self, key: str) -> torch.Tensor:
@@ -201,7 +209,8 @@ class SavedRecord:
                 rows = list(csv.DictReader(file))
             self.methods, self.seeds = self.json["methods"], self.json["seed"]
             shape = (len(self.methods), len(self.seeds), -1)
-            columns = {key: np.array([float(row[key]) for row in rows]).reshape(shape) for key in ("steps", *CURVES)}
+            names = ("steps", *CURVES, *self.json.get("probed", ()))  # records made before probes have none
+            columns = {key: np.array([float(row[key]) for row in rows]).reshape(shape) for key in names}
             if columns["steps"].size == 0 or (columns["steps"] != columns["steps"][0, 0]).any():
                 raise ValueError("curves of different lengths")
         except (ValueError, KeyError, TypeError, OSError) as error:

@@ -4,18 +4,15 @@ Everything but the objective is equal: world, networks, seeds, random numbers, o
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from pocourse.engine import ActorCritic, Loss, SeedStreams, on_policy
-from pocourse.lesson import figures, paths, profiles
+from pocourse.engine import ActorCritic, Loss
+from pocourse.lesson import comparisons, figures, profiles
 from pocourse.lesson.bands import interquartile_mean
-from pocourse.lesson.live import follow
-from pocourse.lesson.records import Record, SavedRecord, load
+from pocourse.lesson.comparisons import largest_said, said
+from pocourse.lesson.records import Record, SavedRecord
 from pocourse.policy_gradient.estimators import gae
 from pocourse.ratio_clipping.figures import EPS, LINE_OF
 from pocourse.ratio_clipping.objectives import importance_loss, kl_penalty_loss, ppo_clip_loss, spo_loss
@@ -67,19 +64,8 @@ def configuration(name: str, profile: str, methods: Mapping[str, Loss] = METHODS
 
     Raises: ValueError for a comparison or a profile that does not exist.
     """
-    if name not in COMPARISONS:
-        raise ValueError(f"expected a comparison among {', '.join(COMPARISONS)}; got {name!r}. Choose one of them.")
-    profile = profiles.profile(profile)
-    objectives = {method: _in_words(loss) for method, loss in methods.items()}
-    return {"world": "CartPole", "objectives": objectives, **SIZES[profile], **COMPARISONS[name][profile], **COMMON}
-
-
-def _in_words(loss: Loss) -> str:
-    """A loss as its call, such as ``spo_loss(eps=0.2)``."""
-    if isinstance(loss, partial):
-        given = [repr(x) for x in loss.args] + [f"{key}={x!r}" for key, x in loss.keywords.items()]
-        return f"{_in_words(loss.func)}({', '.join(given)})"
-    return getattr(loss, "__name__", type(loss).__name__)
+    size = SIZES[profiles.profile(profile)]
+    return comparisons.settings(name, profile, "CartPole", methods, COMPARISONS, size, COMMON)
 
 
 def train(
@@ -97,57 +83,27 @@ def train(
     Interrupting it keeps what was finished. It runs on at most four threads.
     Raises: ValueError for names that do not exist, or the profile gpu where torch finds no card.
     """
-    with profiles.threads():
-        return _train(name, methods, profiles.profile(profile), folder, made_by, quiet)
-
-
-def _train(name, methods, profile, folder, made_by, quiet):
-    settings = configuration(name, profile, methods)
-    device = profiles.device(profile)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    world, streams = CartPole(), SeedStreams(range(settings["seeds"]), device=device)
-    agent = ActorCritic.tanh_mlps(world.obs_dim, world.num_actions, hidden=settings["hidden"])
-    steps_per_update = settings["num_envs"] * settings["num_steps"]
-    num_updates = max(1, math.floor(settings["steps"] / steps_per_update))
-    record = Record(
+    profile = profiles.profile(profile)
+    settings, world = configuration(name, profile, methods), CartPole()
+    return comparisons.run(
         CHAPTER,
         name,
-        profile=profile,
-        methods=list(methods),
-        seeds=streams.seeds,
-        steps_per_update=steps_per_update,
-        num_updates=num_updates,
-        configuration=settings,
-        made_by=made_by,
-    )
-    passed_on = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "learning_rate")
-    passed_on += ("value_coef", "entropy_coef", "max_grad_norm")
-    stream = on_policy(
-        world,
-        agent,
-        streams,
         methods,
+        settings,
+        world=world,
+        agent=ActorCritic.tanh_mlps(world.obs_dim, world.num_actions, hidden=settings["hidden"]),
         credit=partial(gae, gamma=settings["gamma"], gae_lambda=settings["gae_lambda"]),
-        num_updates=num_updates,
-        **{key: settings[key] for key in passed_on},
+        draw=partial(draw, behind=comparisons.backdrop(CHAPTER, name)),
+        profile=profile,
+        folder=folder,
+        made_by=made_by,
+        quiet=quiet,
     )
-    folder = paths.reader_runs(CHAPTER) if folder is None else folder
-    return follow(stream, record, folder, draw=partial(draw, behind=_backdrop(name)), quiet=quiet)
 
 
 def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
     """The run that ships with the course, or None where nobody has recorded it yet."""
-    return load(paths.recorded_runs(CHAPTER), name, profile)
-
-
-def _backdrop(name: str, profile: str = "cpu") -> SavedRecord | None:
-    """The recorded run, to compare a live one with; a damaged one must not keep anybody from training."""
-    try:
-        return recorded(name, profile)
-    except ValueError as error:
-        warnings.warn(f"gone on without the recorded run: {error}", stacklevel=3)
-        return None
+    return comparisons.recorded(CHAPTER, name, profile)
 
 
 def cost_card(profile: str = "auto") -> str:
@@ -159,16 +115,8 @@ def cost_card(profile: str = "auto") -> str:
         "|---|---|---|---|---|---|---|\n",
     ]
     for name in COMPARISONS:
-        c, made = configuration(name, profile), _backdrop(name, profile)
-        measured = "not measured yet | |"
-        if made is not None:
-            known, hardware = made.json, made.json["hardware"]
-            where = (
-                hardware["device"]
-                if hardware["device"] != "cpu"
-                else f"{hardware['cpu']}, {hardware['threads']} threads"
-            )
-            measured = f"{known['wall_time_s']:.0f} s | {known['peak_memory_mb']} MB | {where}"
+        c = configuration(name, profile)
+        measured = comparisons.measured(CHAPTER, name, profile)
         lines.append(f"| {name} | {len(c['hidden'])} | {c['seeds']} | {c['steps']:,} | {measured} |\n")
     lines.append(
         f"\nEach trains {len(METHODS)} objectives at once. Other sizes: set `POCOURSE_PROFILE` to `ci` (seconds), "
@@ -180,7 +128,7 @@ def cost_card(profile: str = "auto") -> str:
 def draw(record: Record | SavedRecord, *, behind: SavedRecord | None = None):
     """Return, and the largest minibatch mean of |r - 1| so far, against steps, as bands over seeds.
 
-    The recorded run lies pale behind.     Returns (figure, alt text).
+    The recorded run lies pale behind. Returns (figure, alt text).
     """
     with figures.style():
         figure, axes = figures.panels(2, height=3.5)
@@ -229,9 +177,9 @@ def first_solved(record: Record | SavedRecord) -> dict[str, float]:
 
 def describe(record: Record | SavedRecord) -> str:
     """The curves in words: for each method the final return and the largest |r - 1|, with bands."""
-    layers = len(_configuration(record)["hidden"])
+    layers = len(comparisons.configuration(record)["hidden"])
     parts = [
-        f"{method}: final return {_said(s['final_return'])}, largest mean |r-1| {_largest(s)}"
+        f"{method}: final return {said(s['final_return'])}, largest mean |r-1| {largest_said(s)}"
         for method, s in record.summary().items()
     ] or ["no update is finished yet"]
     return (
@@ -251,32 +199,6 @@ def table(record: Record | SavedRecord) -> str:
     rows = []
     for method, s in record.summary().items():
         solved = sum(x is not None and x >= SOLVED for x in s["final_return"]["seeds"])
-        cells = (method, _said(s["final_return"]), f"{solved} of {len(record.seeds)}", _largest(s))
+        cells = (method, said(s["final_return"]), f"{solved} of {len(record.seeds)}", largest_said(s))
         rows.append(f"| {' | '.join(cells)} |\n")
-    return _unfinished(record) + head + "".join(rows)
-
-
-def _unfinished(record: Record | SavedRecord) -> str:
-    """A line above the table of a run that has not come to its end; nothing for one that has."""
-    known = record.to_json() if isinstance(record, Record) else record.json
-    if known["status"] == "finished":
-        return ""
-    return f"*This run was stopped at update {known['updates']} of {known['num_updates']}: no final numbers.*\n\n"
-
-
-def _said(statistics: dict, without: str = "none yet") -> str:
-    if statistics["iqm"] is None:
-        return without
-    digits = ".0f" if statistics["iqm"] >= 20 else ".2f"
-    low, high = ("∞" if end is None else f"{end:{digits}}" for end in statistics["band"])
-    return f"{statistics['iqm']:{digits}} ({low} to {high})"
-
-
-def _largest(summary: dict) -> str:
-    lost = len(summary["diverged_at_update"])
-    said = _said(summary["largest_ratio_deviation"], "not finite")
-    return said + (f", {lost} seed{'s' * (lost > 1)} diverged" if lost else "")
-
-
-def _configuration(record):
-    return record.json["configuration"] if isinstance(record, SavedRecord) else record.configuration
+    return comparisons.unfinished(record) + head + "".join(rows)
