@@ -99,6 +99,11 @@ def test_kept_weights_average_to_one():
     assert weight.dtype == torch.float64 and not bool((weight[keep.any(-1)][~keep[keep.any(-1)]] != 0).any())
 
 
+def test_kept_means_are_exact_in_double_precision():
+    keep = torch.tensor([True] * 7 + [False])
+    assert float(e.kept_mean(torch.ones(8, dtype=torch.float64), keep)) == pytest.approx(1, abs=1e-15)
+
+
 def test_controlled_mean_by_hand():
     # x = 2, 0; r = 2, 0: x = r exactly, so c = 1 and the mean of r is replaced by the 1 that is known.
     assert float(e.controlled_mean(values(2, 0.5), values(1, 1))) == pytest.approx(1, abs=1e-15)

@@ -71,7 +71,8 @@ def kept_weight(
     _check.flags(like, keep=keep)
     _check.axes(1, keep=keep)
     count = keep.sum(-1, keepdim=True)
-    return torch.where(count > 0, keep * keep.shape[-1] / count.clamp(min=1), torch.ones_like(like)).to(like.dtype)
+    shared = keep.to(like.dtype) * keep.shape[-1] / count.clamp(min=1)
+    return torch.where(count > 0, shared, torch.ones_like(like))
 
 
 def kept_mean(values: Float[Tensor, "*batch sample"], keep: Bool[Tensor, "*batch sample"]) -> Float[Tensor, "*batch"]:
