@@ -263,7 +263,7 @@ def baseline_variance(
     Shapes: policy and reward [\*draw, action], baseline [\*draw] -> [\*draw], in squared units of the reward.
     Gradient: through all three.
     Raises: ValueError for shapes that differ, probabilities that do not sum to one or are not positive, NaN.
-    Source: Sutton & Barto 2018, section 2.8 (gradient bandits); the greedy baseline: Li et al. 2023 (ReMax).
+    Source: Sutton & Barto 2018, section 2.8 (gradient bandits); the greedy baseline: Li et al. 2024 (ReMax).
     """
     _judge(policy, reward=reward)
     _check.floating(baseline=baseline)

@@ -15,8 +15,9 @@ from torch import Tensor
 from pocourse import _check
 from pocourse.ratio_clipping import clip_objective, spo_objective
 from pocourse.ratio_clipping.optima import mirror_descent
-from pocourse.surrogate_variance.bounds import effective_sample_size
+from pocourse.surrogate_variance.bounds import effective_sample_size, sign_class
 from pocourse.surrogate_variance.estimators import controlled_mean, kept_mean, ratio_dropout_mask, sign_dropout_mask
+from pocourse.worlds import random_policy
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -142,6 +143,27 @@ def judge(
     mean = chance @ found
     bias, variance = float(mean - truth), float(chance @ (found - mean) ** 2)
     return Moments(bias, variance, bias**2 + variance)
+
+
+def bound_used(
+    actions: tuple[int, ...], *, num_bandits: int = 20_000, seed: int = 0
+) -> dict[int, Float[Tensor, " found"]]:
+    """What share of the bound the variance uses in a sign class of a random bandit, for each number of actions.
+
+    Policies are uniform on the simplex, advantages normal and centred under the old one. Classes of one action alone,
+    whose variance is zero, are left out.
+    """
+    generator, found = torch.Generator().manual_seed(seed), {}
+    for number in actions:
+        old, new = (random_policy((num_bandits, number), generator=generator) for _ in range(2))
+        advantage = torch.randn(num_bandits, number, generator=generator, dtype=torch.float64)
+        advantage = advantage - (old * advantage).sum(-1, keepdim=True)
+        shares = []
+        for member in (advantage >= 0, advantage < 0):
+            one = sign_class(old, new / old, advantage, member)
+            shares.append((one.variance / one.bound)[member.sum(-1) > 1])
+        found[number] = torch.cat(shares)
+    return found
 
 
 def markdown(

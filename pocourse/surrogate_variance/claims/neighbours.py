@@ -157,7 +157,7 @@ def _change(p, first, second):
     kind="identity",
     tex=r"V(R_1)-V(0)=2p(1-p)R_1\big(2p(R_1-R_2)-R_1\big),\quad V(b)=\operatorname{tr}\operatorname{Var}[g_b],"
     r"\qquad\text{above }0\text{ iff }p>\tfrac{R_1}{2(R_1-R_2)}\qquad(R_1>R_2,\ R_1>0)",
-    source="ours; the greedy baseline is that of Li et al. 2023 (ReMax). Two arms, softmax, p = pi(1) >= 1/2, "
+    source="ours; the greedy baseline is that of Li et al. 2024 (ReMax). Two arms, softmax, p = pi(1) >= 1/2, "
     "g_b = (e_a - pi)(R_a - b)",
     draws=500,
     tolerance=1e-12,
