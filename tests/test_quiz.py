@@ -607,7 +607,8 @@ def test_neither_letter_nor_length_gives_the_answer_away():
 def test_every_section_named_is_one_of_the_notebook():
     text = (ROOT / "notebooks" / "text" / "02_ratio_clipping.md").read_text(encoding="utf-8")
     sections = set(re.findall(r"^## (\d+) ", text, re.MULTILINE))
-    for each in [*CHAPTER, *predictions().values()]:
+    asked = [found for id, found in predictions().items() if id.startswith("ratio_clipping.")]
+    for each in [*CHAPTER, *asked]:
         assert each.section in sections, each.id
 
 
