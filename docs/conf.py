@@ -28,6 +28,7 @@ smartquotes = False
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # as prose is read: plain CommonMark has no tables
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 myst_update_mathjax = False

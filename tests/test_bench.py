@@ -307,6 +307,23 @@ def test_a_line_that_takes_too_long_is_stopped(monkeypatch):
     started = time.perf_counter()
     message = trouble(bench.measure, "[r for x in iter(int, 1)]")
     assert "did not finish within 0.3 seconds" in message and time.perf_counter() - started < 5
+    assert "a loop that never ends, or for very much work; what is asked for here usually takes milliseconds" in message
+
+
+def test_a_run_that_takes_too_long_is_not_held_to_milliseconds(monkeypatch):
+    monkeypatch.setattr(bench, "RUN_S", 0.3)
+    message = trouble(bench.measure, "r * A")
+    assert "within 0.3 seconds" in message and "usually takes some seconds" in message and "milli" not in message
+
+
+def test_the_bench_promises_what_it_does(shown):
+    """It computes when Enter is pressed, not at every key."""
+    bench.live()
+    form, _, field, _ = live(shown)
+    page = next(data["text/html"] for data, _ in shown if "text/html" in data)
+    assert not field.continuous_update
+    for text in (said(form), words(page)):
+        assert "Python computes on Enter" in text and "while you" not in text
 
 
 def test_a_function_is_known_in_the_line_by_its_name():
@@ -454,8 +471,34 @@ def test_what_is_no_objective_is_refused(given):
 
 
 def test_a_curve_off_the_scale_is_named_in_the_picture():
-    figure, alt = bench.draw(bench.measure("r * A"))
+    figure, _ = bench.draw(bench.measure("r * A"))
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert any("yours: to 1.5" in text and "off the scale" in text for text in texts)
     assert {"PPO", "SPO"} <= set(texts) and "yours" not in texts
+
+
+def notes(line):
+    """What each panel of the picture says of curves off the scale."""
+    said = [[text.get_text() for text in axes.texts] for axes in bench.draw(bench.measure(line))[0].axes]
+    return [[text.replace("\n", " ") for text in texts if "off the scale" in text] for texts in said]
+
+
+def test_every_panel_that_a_curve_leaves_says_so():
+    found = notes("4*r*A")
+    for where in ("1.6 to 6.4", "−6.4 to −1.6", "4", "−4"):
+        assert [f"yours: {where}, off the scale"] in found
+    assert [len(texts) for texts in found] == [1] * 5 and any(re.match(r"yours: to 1\.\d", said) for (said,) in found)
+    assert notes(bench.PRESETS["SPO"]) == [[]] * 5
+
+
+def test_a_column_has_as_many_digits_in_every_row():
+    table = words(bench.readout(bench.measure("4*r*A")))
+    assert "share with |r − 1| > 1.05 ε" in table
+    for form in (r"\d\.\d{3}", r"\d+\.\d\d", r"\d+%"):
+        assert len(re.findall(rf"(?<![\d.]){form}(?![\d.%])", table)) >= 9, form
+    assert bench._digits("deviation", -0.0001) == "0.000" and bench._digits("largest", 12345.0) == "1.23e+04"
+
+
+def test_alt_of_an_objective_off_the_scale():
+    alt = bench.draw(bench.measure("r * A"))[1]
     assert "at r = 0.5 for A = -1 is: yours +1.00 and -1.00" in alt

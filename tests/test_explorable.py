@@ -1,5 +1,6 @@
 """Explorables in general: what they refuse, how they are stored, and that the picture shows what is stored."""
 
+import dataclasses
 import json
 import re
 
@@ -147,6 +148,14 @@ def test_readouts_and_alt_of_a_frame():
     assert frame(told, a=0.0).alt == "A straight line that was told: 0.0 and right."
 
 
+def test_what_is_rounded_to_zero_has_no_sign():
+    values = np.array([[-0.004, 0.004], [-0.0, -0.006], [-10.0, -0.5]])
+    assert Readout("r", "r", values).texts.tolist() == [["0.00", "0.00"], ["0.00", "−0.01"], ["−10.00", "−0.50"]]
+    assert Readout("r", "r", values, "{:.0%}").texts.tolist() == [["0%", "0%"], ["0%", "−1%"], ["−1000%", "−50%"]]
+    assert Readout("r", "r", values, "at {:.0f}").texts[0, 0] == "at 0"
+    assert Readout("r", "r", values, "{:.0e}").texts.tolist()[0] == ["−4e−03", "4e−03"]
+
+
 # --- the two outputs --------------------------------------------------------------------------------
 
 
@@ -169,6 +178,18 @@ def test_all_kinds_of_curves_and_marks_are_drawn():
     assert (len(axes.lines), len(axes.patches), len(axes.collections), len(axes.texts)) == (3, 1, 1, 1)
 
 
+@pytest.mark.parametrize("lift", [0, 12, -12])
+def test_a_lifted_text_is_that_many_pixels_from_its_place_however_large_the_panel(lift):
+    for share in (1.0, 3.0):
+        marks = [Mark("text", (0.3, 0.2), "here", lift=lift)]
+        one = Panel("P", "x", "y", (-1, 1), (-1, 1), [Curve("line", np.zeros((1, 1, 7)), X)], marks)
+        figure = explorable.draw(example(panels=[one, dataclasses.replace(one, title="Q", share=share)]))
+        figure.draw_without_rendering()
+        box, place = figure.axes[0].texts[0].get_window_extent(), figure.axes[0].transData.transform((0.3, 0.2))
+        assert (box.y0 + box.y1) / 2 - place[1] == pytest.approx(lift * figure.dpi / 96, abs=1.5)
+        assert box.x0 == pytest.approx(place[0], abs=2)
+
+
 def test_the_page_is_whole_and_asks_for_nothing():
     ex = example(title="A <b>line</b> </script><script>alert(1)</script>")
     page = explorable.page(ex)
@@ -181,7 +202,7 @@ def test_the_page_is_whole_and_asks_for_nothing():
 
 def test_the_script_is_small_and_keeps_its_code():
     script = explorable.renderer()
-    assert len(script.encode()) <= 14_336
+    assert len(script.encode()) <= 14_592
     assert not re.search(r"^\s*//", script, re.MULTILINE) and "attachShadow" in script
 
 

@@ -87,6 +87,38 @@ def test_the_picture_is_the_stored_default_frame(name):
             np.testing.assert_array_equal(np.asarray(cloud.get_offsets()).T, np.array(arrays[curve]))
 
 
+@pytest.mark.parametrize("name", explorables.EXPLORABLES)
+def test_no_number_is_minus_zero(name):
+    ex = built(name)
+    said = [str(text) for readout in ex.readouts for text in readout.texts.ravel()]
+    said += [text for control in ex.controls for text in control.texts]
+    assert [text for text in said if re.search(r"[-−]0(\.0*)?(?![\d.])", text)] == []
+
+
+def test_a_minus_zero_is_said_as_zero():
+    """A bound that the price eats up whole: a sum that is zero but for rounding, from below."""
+    found = explorables.balls_frame(radius=0.4, policy="undecided", price=1.8)
+    assert -1e-12 < found["sure"] <= 0
+    assert frame(built("balls"), radius=0.4, policy="undecided", price=1.8).readouts["sure"] == "0.00"
+
+
+@pytest.mark.parametrize("name", explorables.EXPLORABLES)
+def test_no_marker_is_cut_by_the_edge_of_its_panel(name):
+    """On a phone a panel is about 280 by 200 pixels."""
+    for panel in built(name).panels:
+        for curve in panel.curves if not panel.bare else ():
+            if curve.kind == "points":
+                for values, limits, pixels in ((curve.x, panel.xlim, 280), (curve.y, panel.ylim, 200)):
+                    room = min(np.nanmin(values) - limits[0], limits[1] - np.nanmax(values))
+                    assert room / (limits[1] - limits[0]) * pixels >= curve.look["size"], curve.name
+
+
+def test_the_line_at_the_radius_is_drawn_whole():
+    panel = built("balls").panels[1]
+    (now,) = (curve for curve in panel.curves if curve.name == "now")
+    assert panel.xlim[0] < now.x.min() and now.x.max() < panel.xlim[1] - 0.005
+
+
 # --- objectives -------------------------------------------------------------------------------------
 
 
@@ -130,9 +162,23 @@ def test_a_jump_is_a_vertical_line(eps, sign):
     assert x[jumps[0] + 1] - x[jumps[0]] <= 2e-5 and x[jumps[0]] == pytest.approx(1 + sign * eps, abs=2e-5)
 
 
+def test_every_slope_that_is_told_is_drawn():
+    panel = built("objectives").panels[1]
+    told = [readout for readout in built("objectives").readouts if readout.name.startswith("far_")]
+    assert len(told) == 5
+    for readout in told:
+        values = [float(text.replace("−", "-")) for text in readout.texts.ravel()]
+        assert panel.ylim[0] < min(values) <= max(values) < panel.ylim[1], readout.name
+
+
+def test_the_alternative_text_of_the_objectives_is_a_sentence():
+    alt = frame(built("objectives"), sign=-1, size=1.5).alt
+    assert "for A < 0 (make it rarer), |A| = 1.5, ε = 0.20." in alt and "at r = 0.6 the derivative is" in alt
+
+
 def test_the_slopes_that_are_told():
     assert frame(built("objectives"), sign=-1, size=1.0, eps=0.2).readouts == {
-        "where": "r = 0.6:",
+        "where": "r = 0.6",
         "far_unclipped": "−1.00",
         "far_ppo": "0",
         "far_ppo_rb": "+0.30",
@@ -319,10 +365,31 @@ def test_level_lines_leave_out_the_triangles_sides():
     assert drawn >= 8
 
 
+def drawn_gain(ball, policy, radius):
+    """The right panel's curve at a radius, read between its points as the eye reads it."""
+    return np.interp(radius, *frame(built("balls"), policy=policy).panels[1][ball])
+
+
+def test_the_gain_in_the_tv_ball_has_its_kink():
+    """From one third on the worst action is empty, and the second gives, at 1 - 0.6 in place of 1 + 0.6."""
+    for radius, gain in ((0.1, 0.16), (1 / 3, 1.6 / 3), (0.36, 1.6 / 3 + 0.4 * (0.36 - 1 / 3)), (0.4, 0.56)):
+        assert drawn_gain("TV", "undecided", radius) == pytest.approx(gain, abs=2e-5)
+
+
+@pytest.mark.parametrize("policy", OLD)
+@pytest.mark.parametrize("ball", explorables.BALLS)
+def test_gains_between_the_radii_of_the_slider(ball, policy):
+    advantage = explorables.reward_advantage(policy)
+    for radius in (0.0125, 0.07, 0.113, 0.2125, 0.32, 0.334, 0.3875):
+        best = explorables.best_in_ball(ball, OLD[policy], advantage, radius) @ advantage
+        assert drawn_gain(ball, policy, radius) == pytest.approx(best, abs=1e-3)
+
+
 def test_gains_are_those_of_the_best_policies():
     ex = built("balls")
     for values in some_frames(ex, 6):
         found, shown = explorables.balls_frame(**values), frame(ex, **values)
+        assert "A second panel draws the best gain" in shown.alt and f"a line at {values['radius']:.2f}" in shown.alt
         assert [shown.readouts[f"gain_{i}"] for i in range(3)] == [f"{gain:.3f}" for gain in found["gains"]]
         assert found["gains"][0] >= found["gains"][1:].max()
         assert shown.readouts["delta"] == f"{2 * values['radius'] ** 2:.3f}"

@@ -287,6 +287,56 @@ def test_a_figure_has_the_words_of_the_notebook(site, stem):
     assert wanted and {digest: shown.get(digest) for digest in wanted} == wanted
 
 
+class Tables(HTMLParser):
+    """How many columns each table among the outputs of a notebook's page has, and the pipes that show there."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.columns, self.pipes, self._depth = [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "div":
+            self._depth += bool(self._depth) or "cell_output" in dict(attributes).get("class", "")
+        elif self._depth and tag == "table" and dict(attributes).get("class") == "table":
+            self.columns.append(0)
+        elif self._depth and tag == "th" and self.columns:
+            self.columns[-1] += dict(attributes).get("class") == "head" or "head " in dict(attributes).get("class", "")
+
+    def handle_endtag(self, tag):
+        self._depth -= tag == "div" and self._depth > 0
+
+    def handle_data(self, data):
+        self.pipes += re.findall(r"\|[-:]{3}.*", data) if self._depth else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", STEMS)
+def test_tables_among_the_outputs_are_tables(site, stem):
+    book = json.loads((ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in book["cells"] for output in cell.get("outputs", [])]
+    written = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    heads = re.findall(r"^\|(.+)\|\n\|[-:| ]+\|$", written, re.MULTILINE)
+    found = Tables(text(site, f"notebooks/{stem}.html"))
+    assert found.columns == [len(re.split(r"(?<!\\)\|", head)) for head in heads]
+    assert found.pipes == []
+    assert len(heads) >= 6 or "ratio_clipping" not in stem
+
+
+def test_pipes_among_outputs_are_found():
+    raw = '<div class="cell_output"><div><p>| a | b |\n|---|---|\n| 1 | 2 |</p></div></div>'
+    raw += '<p>|---|</p><table class="table">'
+    assert Tables(raw).pipes == ["|---|---|"] and Tables(raw).columns == []
+
+
+@pytest.mark.slow
+def test_every_page_names_its_icon(site):
+    """Else browsers ask for one at an address where there is none."""
+    pages = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    named = [name for name, page in pages.items() if re.search(r'<link [^>]*rel="(?:shortcut )?icon"', page)]
+    assert len(pages) > 20 and sorted(pages) == sorted(named)
+
+
 @pytest.mark.slow
 def test_every_claim_has_its_entry(site, chapters):
     assert sum(len(chapter.claims) for chapter in chapters) > 30

@@ -8,6 +8,7 @@ from pocourse.lesson.sheets import pieces
 
 CSS = "vendor/katex/katex.min.css"
 SCRIPTS = ("vendor/katex/katex.min.js", "math.js")
+NOTE = "<noscript><p>Formulas are set by JavaScript; without it you see their TeX.</p></noscript>\n"
 _TAG = re.compile(r"\\tag\{([^}]*)\}")
 _INNER = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 
@@ -42,8 +43,9 @@ def display(translator, node):
 
 
 def files(app, pagename, templatename, context, doctree):
-    """Load KaTeX on the pages that have a formula, and on no others."""
+    """Load KaTeX on the pages that have a formula, and on no others; a line there says what is missing without it."""
     if context.get("has_maths_elements"):
+        context["body"] = NOTE + context["body"]
         app.add_css_file(CSS)
         for script in SCRIPTS:
             app.add_js_file(script, defer="defer")

@@ -1,4 +1,4 @@
-"""What myst-nb leaves open on the page of a notebook: alternative texts, and what is further."""
+"""What myst-nb leaves open on the page of a notebook: alternative texts, room for pictures, and what is further."""
 
 import base64
 import hashlib
@@ -23,13 +23,16 @@ def alternative_texts(book):
 
 
 def finish(app, doctree):
-    """Give pictures their texts, and sections off the core path the class ``further``."""
+    """Give pictures their texts and a box to scroll in, and sections off the core path the class ``further``."""
     path = Path(app.env.doc2path(app.env.docname))
     if path.suffix != ".ipynb":
         return
     alts = alternative_texts(json.loads(path.read_text(encoding="utf-8")))
-    for image in doctree.findall(nodes.image):
+    for image in list(doctree.findall(nodes.image)):
         image["alt"] = alts.get(Path(image["uri"]).stem, image.get("alt", ""))
+        if Path(image["uri"]).stem in alts:
+            # The class "output" lets the theme make the box reachable by keyboard where it scrolls.
+            image.replace_self(nodes.container("", image.deepcopy(), classes=["output", "picture"]))
     for section in doctree.findall(nodes.section):
         if section[0].astext().lower().startswith(FURTHER):
             section["classes"].append(FURTHER)

@@ -11,9 +11,9 @@ const escape = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.cha
 
 const STYLE = `:host{display:block;margin:6px 0}
 *{box-sizing:border-box}
-.card{max-width:900px;padding:12px 14px 10px;border:1px solid var(--xp-edge);border-radius:6px;background:var(--xp-card);
+.card{display:flex;flex-direction:column;max-width:900px;padding:12px 14px 10px;border:1px solid var(--xp-edge);border-radius:6px;background:var(--xp-card);
 color:var(--xp-ink);font:14px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-.head,.keys,.numbers,.row,.choices,.keys span,label{display:flex;flex-wrap:wrap;align-items:center;gap:4px 12px}
+.head,.keys,.numbers,.numbers>span,.row,.choices,.keys span,label{display:flex;flex-wrap:wrap;align-items:center;gap:4px 12px}
 .title{flex:1;font-weight:650;font-size:15px}
 .keys{gap:2px 16px;margin:4px 0 2px;font-size:13px}
 .keys span{gap:6px}
@@ -42,6 +42,8 @@ button:hover,.choices label:hover{border-color:var(--xp-key)}
 :focus-visible,.choices label:has(:focus-visible){outline:2px solid var(--xp-key);outline-offset:2px}
 .link{width:100%;border-radius:4px}
 .note{margin:6px 0 0}
+.card:not(.narrow) :is(.controls,.note){order:1}
+.narrow .numbers{font-size:13px}
 [hidden]{display:none!important}
 @media (max-width:520px){.what{flex:1 1 100%;margin-top:4px}}
 @media print{.controls,button{display:none}}`;
@@ -97,7 +99,8 @@ function key(curve) {
   return `<span><svg width="30" height="14" aria-hidden="true"><path d="${shape}" ${drawn({ ...curve, alpha: curve.kind === "points" ? 1 : curve.alpha })}/></svg>${escape(curve.label)}</span>`;
 }
 
-// The panels' places for a width, and all that does not change from frame to frame, as SVG.
+// The panels' places for a width, and all that does not change from frame to frame: an SVG where they stand side by
+// side, one for each panel where they do not.
 function laid({ panels }, width) {
   const beside = width >= SIDE_BY_SIDE, shares = panels.reduce((sum, panel) => sum + panel.share, 0);
   const sizes = panels.map((panel) => {
@@ -107,14 +110,15 @@ function laid({ panels }, width) {
     return { wide, edge, room, h, w: panel.equal ? (h * (x1 - x0)) / (y1 - y0) : room, tall: h + edge.top + edge.bottom };
   });
   const tallest = Math.max(...sizes.map((size) => size.tall));
-  let left = 0, top = 0, body = "";
+  const parts = panels.map(() => ["", 0]);
+  let left = 0;
   const scales = panels.map((panel, p) => {
     const { wide, edge, room, w } = sizes[p], h = beside && !panel.equal ? tallest - edge.top - edge.bottom : sizes[p].h;
-    const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim, x = left + edge.left + (room - w) / 2, y = top + edge.top;
+    const [x0, x1] = panel.xlim, [y0, y1] = panel.ylim, x = left + edge.left + (room - w) / 2, y = edge.top;
     const across = (value) => ((value - x0) / (x1 - x0)) * w, down = (value) => ((y1 - value) / (y1 - y0)) * h;
     const words = (at, place, more, text) => `<text x="${at}" y="${place}" ${more}>${escape(text)}</text>`;
     const rule = (path, c) => `<path d="${path}" style="stroke:${c}"/>`;
-    let inside = "", labels = words(left + edge.left, top + 16, 'class="name"', panel.title);
+    let inside = "", labels = words(left + edge.left, 16, 'class="name"', panel.title);
     if (!panel.bare) {
       for (const [value, text] of panel.xticks) {
         inside += rule(`M${across(value)} 0V${h}`, "var(--xp-grid)");
@@ -127,19 +131,19 @@ function laid({ panels }, width) {
       labels += words(x + w / 2, y + h + 34, MIDDLE, panel.xlabel) + rule(`M${x} ${y}V${y + h}H${x + w}`, "var(--xp-soft)");
       labels += words(0, 0, `${MIDDLE} transform="translate(${left + 12} ${y + h / 2}) rotate(-90)"`, panel.ylabel);
     }
-    for (const { kind, at, c, anchor, text } of panel.marks) {
+    for (const { kind, at, c, anchor, lift, text } of panel.marks) {
       if (kind === "hline") inside += rule(`M0 ${down(at)}H${w}`, color(c));
       if (kind === "vline") inside += rule(`M${across(at)} 0V${h}`, color(c));
-      if (kind === "text") labels += words(x + across(at[0]), y + down(at[1]) + 4, `text-anchor="${anchor}" style="fill:${color(c)}"`, text);
+      if (kind === "text") labels += words(x + across(at[0]), y + down(at[1]) + 4 - lift, `text-anchor="${anchor}" style="fill:${color(c)}"`, text);
     }
     panel.curves.forEach((curve, c) => (inside += `<path data-curve="${p}.${c}" ${drawn(curve)}/>`));
     // An inner SVG cuts off what leaves the panel.
-    body += `<svg x="${x}" y="${y}" width="${w}" height="${h}" style="overflow:hidden">${inside}</svg>${labels}`;
+    const body = `<svg x="${x}" y="${y}" width="${w}" height="${h}" style="overflow:hidden">${inside}</svg>${labels}`;
+    parts[beside ? 0 : p] = [beside ? parts[0][0] + body : body, beside ? tallest : sizes[p].tall + 8];
     if (beside) left += wide;
-    else top += sizes[p].tall + 8;
     return { x: [0, w / (x1 - x0), x0], y: [h, -h / (y1 - y0), y0] };
   });
-  return { body, scales, height: beside ? tallest : top };
+  return { parts, scales, beside };
 }
 
 // The picture of the default frame stands in the output before; in the notebook of another cell nothing is touched.
@@ -173,13 +177,14 @@ function mount(host) {
           .join("")}</span></div>`;
   root.innerHTML = `<style>${STYLE}</style><div class="card"><div class="head"><span class="title">${escape(spec.title)}</span>
 <button class="copy">Copy link</button></div><input class="link" aria-label="Link to this view" readonly hidden>
-<div class="keys">${[...named.values()].map(key).join("")}</div><svg class="figure" role="img"></svg>
-<div class="numbers">${readouts.filter((r) => r.shown).map((r) => `<span>${escape(r.label)} <b></b></span>`).join("")}</div>
-<div class="controls">${controls.map(field).join("")}</div>${spec.note ? `<p class="note">${escape(spec.note)}</p>` : ""}
+<div class="keys">${[...named.values()].map(key).join("")}</div><svg class="figure" role="img"></svg><div class="controls">${controls.map(field).join("")}</div><div class="numbers"><span>${
+    readouts.filter((r) => r.shown).map((r, i) => `${i && !r.tied ? "</span><span>" : ""}<span>${escape(r.label)} <b></b></span>`).join("")
+  }</span></div>
+${panels.slice(1).map(() => '<svg class="more" aria-hidden="true"></svg>').join("")}${spec.note ? `<p class="note">${escape(spec.note)}</p>` : ""}
 <p class="unseen" role="status" aria-live="polite"></p></div>`;
 
   const find = (what) => root.querySelector(what), all = (what) => [...root.querySelectorAll(what)];
-  const figure = find("svg.figure"), numbers = all(".numbers b"), status = find("[role=status]"), shown = find(".link");
+  const figure = find("svg.figure"), sheets = [figure, ...all(".more")], numbers = all(".numbers b"), status = find("[role=status]"), shown = find(".link");
   const rows = all(".row"), play = all("[data-play]");
   let paths = [], scales = [], width = 0, waiting = 0, speaking = 0, timer = 0, touched = false;
 
@@ -189,10 +194,14 @@ function mount(host) {
     width = now;
     const plan = laid(spec, width);
     scales = plan.scales;
-    figure.setAttribute("width", width);
-    figure.setAttribute("height", plan.height);
-    figure.innerHTML = plan.body;
-    paths = panels.map((panel, p) => panel.curves.map((_, c) => figure.querySelector(`[data-curve="${p}.${c}"]`)));
+    find(".card").classList.toggle("narrow", !plan.beside);
+    sheets.forEach((sheet, p) => {
+      const [body, height] = plan.parts[p];
+      sheet.setAttribute("width", width);
+      sheet.setAttribute("height", height);
+      sheet.innerHTML = body;
+    });
+    paths = panels.map((panel, p) => panel.curves.map((_, c) => find(`[data-curve="${p}.${c}"]`)));
     draw();
   }
 

@@ -58,6 +58,7 @@ MARKERS = {"o": "circle", "^": "up", "v": "down", "D": "diamond"}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ID = re.compile(r"[a-z][a-z0-9_.]*")
 _FIELD = re.compile(r"\{(\w+)\}")
+_MINUS_ZERO = re.compile(r"-(?=0(\.0*)?(?![\d.]))")
 
 
 def _refuse(expected: str, got: object, remedy: str) -> None:
@@ -161,13 +162,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """What stands in every frame: a ``hline`` or ``vline`` at a number, a ``text`` at (x, y)."""
+    """What stands in every frame: a ``hline`` or ``vline`` at a number, a ``text`` at (x, y).
+
+    ``lift`` moves a text up by so many pixels, down if negative: clear of a line, however small the panel is.
+    """
 
     kind: str
     at: float | tuple[float, float]
     text: str = ""
     color: str = cards.FAINT
     anchor: str = "start"
+    lift: float = 0.0
 
     def __post_init__(self):
         if self.kind not in ("hline", "vline", "text"):
@@ -217,13 +222,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Readout:
-    """A number, or a text, per frame: ``values`` [*grid]. With ``shown=False`` it is for the alternative text alone."""
+    """A number, or a text, per frame: ``values`` [*grid]. With ``shown=False`` it is for the alternative text alone.
+
+    With ``tied=True`` it stays beside the readout before it where lines are short.
+    """
 
     name: str
     label: str
     values: np.ndarray
     form: str = "{:.2f}"
     shown: bool = True
+    tied: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "values", np.asarray(self.values))
@@ -234,11 +243,11 @@ class Readout:
 
     @cached_property
     def texts(self) -> np.ndarray:
-        """What is shown, [*grid]."""
+        """What is shown, [*grid]. What is rounded to zero has no sign."""
         if self.values.dtype.kind in "US":
             return self.values
-        texts = [self.form.format(value).replace("-", "−") for value in self.values.ravel().tolist()]
-        return np.array(texts).reshape(self.values.shape)
+        texts = [_MINUS_ZERO.sub("", self.form.format(value)) for value in self.values.ravel().tolist()]
+        return np.array([text.replace("-", "−") for text in texts]).reshape(self.values.shape)
 
 
 class Frame(NamedTuple):
@@ -349,6 +358,7 @@ class Explorable:
             "panels": [_panel_spec(panel) for panel in self.panels],
             "readouts": [
                 {"name": r.name, "label": r.label, "shown": r.shown, **_words(_reduced(r.texts, 0))}
+                | ({"tied": 1} if r.tied else {})
                 for r in self.readouts
             ],
         }
@@ -488,7 +498,7 @@ def _panel_spec(panel: Panel) -> dict:
         "share": panel.share,
         "marks": [
             {"kind": m.kind, "at": np.asarray(m.at, dtype=float).tolist(), "text": m.text, "c": COLOURS.index(m.color)}
-            | ({"anchor": m.anchor} if m.kind == "text" else {})
+            | ({"anchor": m.anchor, "lift": float(m.lift)} if m.kind == "text" else {})
             for m in panel.marks
         ],
         "curves": [
@@ -574,7 +584,17 @@ def _draw_panel(axes: Axes, panel: Panel, arrays: Mapping[str, tuple[np.ndarray,
     for mark in panel.marks:
         if mark.kind == "text":
             ha = {"start": "left", "middle": "center", "end": "right"}[mark.anchor]
-            axes.text(*mark.at, mark.text, color=mark.color, ha=ha, va="center", fontsize=9.5)
+            axes.annotate(
+                mark.text,
+                mark.at,
+                (0, mark.lift * 72 / 96),
+                textcoords="offset points",
+                color=mark.color,
+                ha=ha,
+                va="center",
+                fontsize=9.5,
+                annotation_clip=False,
+            )
         else:
             (axes.axhline if mark.kind == "hline" else axes.axvline)(mark.at, color=mark.color, linewidth=1)
     for order, curve in enumerate(panel.curves):

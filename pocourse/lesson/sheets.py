@@ -68,6 +68,7 @@ footer code { font-family: "Liberation Mono", Consolas, Menlo, monospace; font-s
 
 
 _RULED = r'<mover>\1<mo stretchy="false">‾</mo></mover>'
+_HATTED = r'<mover>\1<mo stretchy="false">^</mo></mover>'
 
 
 def pieces(tex: str) -> list[str]:
@@ -95,7 +96,7 @@ def mathml(tex: str, *, displayed: bool = True) -> str:
     r"""A formula as MathML that flows in a line, drawn as large as a displayed one or as one in a text.
 
     Bars marked ``\big`` stay as they are: browsers set a stretched bar too close to what follows. A bar over a letter
-    becomes a rule over it, which does not melt into the tip of an A.
+    becomes a rule over it, which does not melt into the tip of an A, and a hat one that keeps off the bar of a π.
     Raises ValueError for TeX that cannot be read.
     """
     from math_core import LatexError, LatexToMathML
@@ -105,6 +106,7 @@ def mathml(tex: str, *, displayed: bool = True) -> str:
     except LatexError as error:
         raise ValueError(f"expected TeX that math-core reads; got {tex!r}: {error}. Write it another way.") from error
     drawn = re.sub(r'<mover accent="true">(<mi>\w</mi>)<mo[^>]*>¯</mo></mover>', _RULED, drawn)
+    drawn = re.sub(r'<mover accent="true">(<mi>\w</mi>)<mo[^>]*>ˆ</mo></mover>', _HATTED, drawn)
     return drawn.replace('<math display="block">', '<math displaystyle="true">', 1)
 
 
@@ -152,7 +154,9 @@ def formula_sheet(
         body += [_equation(by_number[number], names, further=False) for number in section.equations]
         for part in section.further:
             if part.equations:
-                body.append(f"<h3>Further: {html.escape(part.title[:1].lower() + part.title[1:])}</h3>")
+                # A section that is further as a whole is its own further part.
+                if part.title != section.title:
+                    body.append(f"<h3>Further: {html.escape(part.title[:1].lower() + part.title[1:])}</h3>")
                 body += [_equation(by_number[number], names, further=True) for number in part.equations]
     explained = "\n".join(f"<span>{mathml(tex, displayed=False)} {html.escape(words)}</span>" for tex, words in symbols)
     title = html.escape(outline.title)
@@ -162,6 +166,7 @@ def formula_sheet(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Formula sheet {outline.number}: {title} [{_UNSIGNED}]</title>
+<link rel="icon" href="data:,">
 <!-- Made by data/make/sheets.py from the chapter's claims. The font inside is a part of STIX Two Math,
      Copyright 2001-2021 The STIX Fonts Project Authors, under the SIL Open Font License 1.1. -->
 <style>

@@ -261,13 +261,13 @@ class Heard(io.TextIOBase):
         """An answer that closes what it prints to closes nothing."""
 
 
-def within(seconds: float, run: Callable, heard: Heard | None = None):
+def within(seconds: float, run: Callable, heard: Heard | None = None, *, usual: str = "milliseconds"):
     """What ``run()`` returns, or Trouble once ``seconds`` are over. Its exceptions come through.
 
     It runs in a thread of its own, which is asked to stop when its time is over, or when the reader interrupts. Code
     that does not listen is left behind: it ends with the kernel. What is printed meanwhile goes to ``heard``, and what
     is set for the whole process is put back by the waiting thread: a worker that was left behind undoes nothing later.
-    Raises: Trouble on overtime.
+    Raises: Trouble on overtime, which says what takes ``usual`` otherwise.
     """
     if not (seconds > 0 and math.isfinite(seconds)):
         raise ValueError(f"expected a time limit in seconds, positive and finite; got {seconds}. Ten is a good choice.")
@@ -296,8 +296,8 @@ def within(seconds: float, run: Callable, heard: Heard | None = None):
     error = outcome.get("error")
     if isinstance(error, Stop) or not outcome:
         raise Trouble(
-            f"Your function did not finish within {seconds:g} seconds. Look for a loop that never ends; "
-            "what is asked for here takes milliseconds."
+            f"Your function did not finish within {seconds:g} seconds. Look for a loop that never ends, or for very "
+            f"much work; what is asked for here usually takes {usual}."
         )
     if error is not None:
         raise error

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib import patheffects
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -156,7 +157,7 @@ def measure(text: str, own: Callable | None = None) -> Outcome:
         )
     f = objective(text, own)
     drawn = trial.within(CURVES_S, lambda: curves(f))
-    return Outcome(text, drawn, trial.within(RUN_S, lambda: run({YOURS: _as_loss(f)})))
+    return Outcome(text, drawn, trial.within(RUN_S, lambda: run({YOURS: _as_loss(f)}), usual="some seconds"))
 
 
 def table(outcomes: dict[str, Outcome]) -> dict[str, dict[str, np.ndarray]]:
@@ -182,11 +183,12 @@ def draw(yours: Outcome | None):
             for row, panel in enumerate((axes["f" + sign], axes["d" + sign])):
                 panel.axvspan(1 - EPS, 1 + EPS, color="#000000", alpha=0.04, linewidth=0)
                 panel.axvline(1, color=FAINT, linewidth=0.8)
+                panel.set_xlim(0.4, 1.6)
+                panel.set_ylim(*(((-0.4, 1.9), (-1.9, 0.4))[column] if row == 0 else (-2.6, 2.6)))
                 for name, outcome in found.items():
                     curve = (outcome.curves.value, outcome.curves.slope)[row][column]
                     panel.plot(outcome.curves.ratio, curve, **LINES[name])
-                panel.set_xlim(0.4, 1.6)
-                panel.set_ylim(*(((-0.4, 1.9), (-1.9, 0.4))[column] if row == 0 else (-2.6, 2.6)))
+                    _note_far(panel, name, curve, above=row == 1 or sign == "-")
             axes["f" + sign].set_title(f"A = {'+1' if sign == '+' else '−1'}")
             axes["f" + sign].tick_params(labelbottom=False)
             axes["d" + sign].axhline(0, color=INK, linewidth=0.8, zorder=1)
@@ -202,28 +204,43 @@ def draw(yours: Outcome | None):
 
 
 def _draw_run(panel, found: dict[str, Outcome]) -> None:
-    top, ends, above = 0.5, [], []
-    for name, outcome in found.items():
-        deviation = outcome.run.deviation[:, 0]
-        mean = band(panel, np.arange(len(deviation)), deviation, line=LINES[name], resamples=300)
-        (ends if mean[-1] < top else above).append((float(mean[-1]), name, LINES[name]["color"]))
+    top, ends = 0.5, []
     panel.set_title("300 steps on one batch")
     panel.set_xlim(0, STEPS)
     panel.set_ylim(0, top)
+    for name, outcome in found.items():
+        deviation = outcome.run.deviation[:, 0]
+        mean = band(panel, np.arange(len(deviation)), deviation, line=LINES[name], resamples=300)
+        if mean[-1] < top:
+            ends.append((float(mean[-1]), name, LINES[name]["color"]))
+        else:
+            _note(panel, name, f"to {mean[-1]:.3g}")
     panel.set_xlabel("step")
     panel.set_ylabel("mean of |r − 1|")
     limit_line(panel, EPS, f"ε = {EPS:g}", at=0.72)
     label_lines(panel, ends, gap=0.045)
-    for end, name, color in above:
-        panel.text(
-            0.97,
-            0.02,
-            f"{name}: to {end:.3g}, off the scale",
-            color=color,
-            fontsize=9,
-            ha="right",
-            transform=panel.transAxes,
-        )
+
+
+def _note_far(panel, name: str, curve: np.ndarray, *, above: bool) -> None:
+    """Say in words where a curve is that lies off the scale for most of its length, where PPO and SPO leave room."""
+    low, high = panel.get_ylim()
+    if ((curve < low) | (curve > high)).mean() > 0.5:
+        least, most = (f"{x:z.3g}".replace("-", "−") for x in (curve.min(), curve.max()))
+        _note(panel, name, most if least == most else f"{least} to {most}", above=above)
+
+
+def _note(panel, name: str, where: str, *, above: bool = False) -> None:
+    said = panel.text(
+        0.97,
+        0.97 if above else 0.03,
+        f"{name}: {where},\noff the scale",
+        color=LINES[name]["color"],
+        fontsize=9,
+        ha="right",
+        va="top" if above else "bottom",
+        transform=panel.transAxes,
+    )
+    said.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=cards.PAPER)])
 
 
 def _alt(yours: Outcome | None) -> str:
@@ -254,7 +271,7 @@ def _ends(found: dict[str, Outcome]) -> str:
 
 def readout(yours: Outcome | None) -> str:
     """The numbers of the run as an HTML table: interquartile mean over the seeds, with its 95% band."""
-    heads = ("objective", "mean |r − 1|", "largest ratio", "|r − 1| > 1.05 ε", "gain E[rA] − E[A]")
+    heads = ("objective", "mean |r − 1|", "largest ratio", "share with |r − 1| > 1.05 ε", "gain E[rA] − E[A]")
     # Colours stand in every cell: the page around paints rows, and in the dark it paints them dark.
     colours = f"background:{cards.PAPER};color:{cards.INK};border:0"
     left, right = (f'style="{colours};text-align:{side};padding:2px 12px 2px 0"' for side in ("left", "right"))
@@ -263,8 +280,9 @@ def readout(yours: Outcome | None) -> str:
         cells = [f'<th scope="row" {left}>{name}</th>']
         for key in ("deviation", "largest", "outside", "gain"):
             mean, (low, high) = interquartile_mean(row[key]), bootstrap_band(row[key])
-            band_of = f'<span style="color:#5b6068;white-space:nowrap">({low:.3g} to {high:.3g})</span>'
-            cells.append(f'<td {right} data-bench-{key}="{mean:.6g}">{mean:.3g} {band_of}</td>')
+            mid, least, most = (_digits(key, x) for x in (mean, low, high))
+            band_of = f'<span style="color:#5b6068;white-space:nowrap">({least} to {most})</span>'
+            cells.append(f'<td {right} data-bench-{key}="{mean:.6g}">{mid} {band_of}</td>')
         rows.append(f'<tr style="{colours}" data-bench-row="{name}">{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col" {left if k == 0 else right}>{text}</th>' for k, text in enumerate(heads))
     # On a narrow page the table scrolls, with the keyboard as well.
@@ -273,6 +291,12 @@ def readout(yours: Outcome | None) -> str:
         f'<table style="border-collapse:collapse;font-size:13px;margin:4px 0;{colours}">'
         f'<thead><tr style="{colours}">{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
+
+
+def _digits(key: str, value: float) -> str:
+    """A number of the table with as many digits as all of its column; a huge one with fewer."""
+    form = {"outside": "z.0%", "largest": "z.2f"}.get(key, "z.3f")
+    return f"{value:{form if abs(value) < 1000 else '.3g'}}".replace("-", "−")
 
 
 def _plain(yours: Outcome | None) -> str:
@@ -398,7 +422,7 @@ class Cell:
         return f"After {STEPS} steps the mean |r − 1| is: {_ends(beside(outcome))}."
 
 
-_KICKER = "Live bench · Python computes while you edit"
+_KICKER = "Live bench · Python computes on Enter"
 _ABOUT = (
     "Write an objective f(r, A) in one line of Python, and press Enter. It is maximised. In the line there are the "
     "ratio `r`, the advantage `A`, `eps` = 0.2, `torch` and `math`. You see the objective and its derivative, and what "

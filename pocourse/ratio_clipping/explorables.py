@@ -62,7 +62,7 @@ def objectives_frame(*, sign: int, size: float, eps: float) -> dict[str, np.ndar
 def objective_shapes() -> Explorable:
     """Objective and derivative of five objectives against the ratio, for a sign and size of A and an eps."""
     controls = (
-        Control("sign", "advantage A", (1, -1), 1, "choice", ("A > 0: make it likelier", "A < 0: make it rarer")),
+        Control("sign", "advantage A", (1, -1), 1, "choice", ("A > 0 (make it likelier)", "A < 0 (make it rarer)")),
         Control("size", "size |A|", (0.5, 1.0, 1.5), 1.0, "choice"),
         Control("eps", "range ε", EDGES, EPS, texts=[f"{eps:.2f}" for eps in EDGES]),
     )
@@ -72,7 +72,7 @@ def objective_shapes() -> Explorable:
     panels = []
     for title, key, ylabel, low, high in (
         ("Objective, from its value at r = 1", "f", "f(r) − f(1)", -1.2, 0.7),
-        ("Derivative", "df", "df/dr", -3.8, 3.8),
+        ("Derivative", "df", "df/dr", -4.8, 4.8),
     ):
         heights = np.array([low, low, high, high]).reshape(1, 1, 1, 4)
         range_ = Curve("range", heights, sides, {"color": FAINT, "alpha": 0.16}, "area", label="the range 1 ± ε")
@@ -88,7 +88,7 @@ def objective_shapes() -> Explorable:
         )
         for name in names
     ]
-    where = Readout("where", "df/dr at", np.array([f"r = {1 + FAR:g}:", f"r = {1 - FAR:g}:"]).reshape(2, 1, 1))
+    where = Readout("where", "df/dr at", np.array([f"r = {1 + FAR:g}", f"r = {1 - FAR:g}"]).reshape(2, 1, 1))
     edge = Readout("edge", "edge", np.array([[[1 + s * eps for eps in EDGES]] for s in (1, -1)]), shown=False)
     return Explorable(
         "ratio_clipping.objectives",
@@ -106,7 +106,8 @@ def objective_shapes() -> Explorable:
 
 def _slopes(values: np.ndarray) -> np.ndarray:
     """Slopes in words, with their sign; a slope of zero has none."""
-    return np.array([f"{x:+.2f}".replace("-", "−") if x else "0" for x in values.ravel()]).reshape(values.shape)
+    texts = [f"{x:+.2f}".replace("-", "−") if round(x, 2) else "0" for x in values.ravel().tolist()]
+    return np.array(texts).reshape(values.shape)
 
 
 # ---------------------------------------------------------------- ratios on the batch of noise
@@ -114,6 +115,8 @@ def _slopes(values: np.ndarray) -> np.ndarray:
 DEPTHS = (0, 1, 3)
 KEPT = 16  # frames from 0 to 300 steps
 SHOWN = 0  # the seed whose samples are drawn
+LIFT = 11  # pixels between a line and the middle of the words on it
+ROOM = 0.03  # of a panel's range, for markers that come to its edge
 
 
 def softmax_runs() -> dict[int, SoftmaxBatch]:
@@ -168,17 +171,17 @@ def ratio_scatter(runs: Mapping[int, SoftmaxBatch] | None = None) -> Explorable:
     )
     found = compute(functools.partial(scatter_frame, runs=runs), controls)
     up, down = scatter_advantages(runs[DEPTHS[0]])
-    top = float(np.ceil(4 * found["highest"].max()) / 4)
+    top = float(np.ceil(4 * found["highest"].max() + 0.25) / 4)
     dots = {"alpha": 0.6, "size": 4.2}
     cloud = [
         Curve("A > 0", found["up"], up, {"color": GREEN, "marker": "^", **dots}, "points", "A > 0, one seed"),
         Curve("A < 0", found["down"], down, {"color": PURPLE, "marker": "v", **dots}, "points", "A < 0, one seed"),
     ]
     edges = [Mark("hline", 1 - EPS, color=LIMIT), Mark("hline", 1 + EPS, color=LIMIT), Mark("hline", 1.0)]
-    reach = float(np.ceil(2 * max(up.max(), -down.min())) / 2)
+    reach = float(np.ceil(2 * max(up.max(), -down.min()) + 0.2) / 2)
     words = [
-        Mark("text", (-reach + 0.15, 1 + EPS + 0.07), f"1 + ε = {1 + EPS:g}", LIMIT),
-        Mark("text", (reach - 0.15, 1 - EPS - 0.07), f"1 − ε = {1 - EPS:g}", LIMIT, "end"),
+        Mark("text", (-reach + 0.15, 1 + EPS), f"1 + ε = {1 + EPS:g}", LIMIT, lift=LIFT),
+        Mark("text", (reach - 0.15, 1 - EPS), f"1 − ε = {1 - EPS:g}", LIMIT, "end", lift=-LIFT),
     ]
     left = Panel(
         "Every sample's ratio", "advantage A", "ratio r", (-reach, reach), (0.0, top), cloud, edges + words, share=1.25
@@ -188,10 +191,9 @@ def ratio_scatter(runs: Mapping[int, SoftmaxBatch] | None = None) -> Explorable:
     step = np.array(epochs, dtype=float).reshape(-1, 1, 1, 1)
     lines.append(Curve("here", found["deviation_all"][..., None], step, here, "points", ""))
     height = float(np.ceil(10 * max(curve.y.max() for curve in lines)) / 10)
-    marks = [Mark("hline", EPS, color=LIMIT), Mark("text", (epochs[-1], EPS + 0.017), f"ε = {EPS:g}", LIMIT, "end")]
-    right = Panel(
-        "Their mean distance from 1", "steps", "mean of |r − 1|", (0, 1.03 * epochs[-1]), (0, height), lines, marks
-    )
+    marks = [Mark("hline", EPS, color=LIMIT), Mark("text", (epochs[-1], EPS), f"ε = {EPS:g}", LIMIT, "end", lift=LIFT)]
+    steps, deviations = ((-ROOM * far, (1 + ROOM) * far) for far in (epochs[-1], height))
+    right = Panel("Their mean distance from 1", "steps", "mean of |r − 1|", steps, deviations, lines, marks)
     percent = "{:.0%}"
     return Explorable(
         "ratio_clipping.scatter",
@@ -203,14 +205,14 @@ def ratio_scatter(runs: Mapping[int, SoftmaxBatch] | None = None) -> Explorable:
         "Interquartile means over 8 seeds: {deviation_all} and {outside_all}. Red lines mark 1 − ε and 1 + ε.",
         [
             Readout("deviation", "This seed: mean |r − 1|", found["deviation"]),
-            Readout("outside", "beyond 1.05 ε", found["outside"], percent),
+            Readout("outside", "beyond 1.05 ε", found["outside"], percent, tied=True),
             Readout("deviation_all", "8 seeds: mean |r − 1|", found["deviation_all"]),
-            Readout("outside_all", "beyond 1.05 ε", found["outside_all"], percent),
+            Readout("outside_all", "beyond 1.05 ε", found["outside_all"], percent, tied=True),
             Readout("lowest", "lowest", found["lowest"], shown=False),
             Readout("highest", "highest", found["highest"], shown=False),
         ],
         "The triangles are the 256 samples of one seed. Lines, band and the numbers of 8 seeds: interquartile mean and "
-        "95% bootstrap band.",
+        "95% bootstrap band. With three layers your own run may differ in the second digit.",
     )
 
 
@@ -400,6 +402,24 @@ def reward_advantage(policy: str) -> np.ndarray:
     ).numpy()
 
 
+def fine_radii(policy: str) -> np.ndarray:
+    """Radii from 0 to the largest at which the best gains are drawn, every kink among them, [point].
+
+    In the TV ball the best policy empties the actions from the worst on, at a rate that falls with each.
+    """
+    order = reward_advantage(policy).argsort()
+    emptied = np.cumsum(np.array(POLICIES[policy])[order])
+    plain = np.linspace(0, RADII[-1], 2 * len(RADII) + 1)
+    return np.unique(np.round([*plain, *emptied[emptied < RADII[-1]]], 9))
+
+
+@functools.cache
+def best_gain(ball: str, policy: str, radius: float) -> float:
+    """The expected advantage of the best policy in a ball; a ball of radius zero gains nothing."""
+    advantage = reward_advantage(policy)
+    return float(best_in_ball(ball, np.array(POLICIES[policy]), advantage, radius) @ advantage) if radius else 0.0
+
+
 def balls_frame(*, radius: float, policy: str, price: float) -> dict[str, np.ndarray]:
     """Balls around a policy, their best points, and level sets of the lower bound, on the triangle, each [point, 2].
 
@@ -467,24 +487,26 @@ def trust_balls() -> Explorable:
         "All policies over three actions", "", "", (-0.06, 1.06), (-0.1, 0.97), curves, corners, equal=True, bare=True,
         share=1.15,
     )  # fmt: skip
-    gains = np.moveaxis(found["gains"][:, :1], 0, 2)  # [price 1, policy, radius, ball]
-    top = float(np.ceil(10 * gains.max()) / 10)
+    fine = {policy: fine_radii(policy) for policy in POLICIES}
+    most = max(map(len, fine.values()))
+    at = np.stack([np.pad(radii, (0, most - len(radii)), "edge") for radii in fine.values()])[None, None]
+    gains = {
+        ball: np.array([[best_gain(ball, p, r) for r in at[0, 0, i]] for i, p in enumerate(fine)]) for ball in BALLS
+    }
+    top = float(np.ceil(10 * max(gain.max() for gain in gains.values())) / 10)
     now = np.repeat(np.array(RADII).reshape(-1, 1, 1, 1), 2, axis=-1)
     growth = Panel(
         "Best gain in each ball",
         "radius (TV)",
         "expected advantage",
-        (0.0, RADII[-1]),
+        (0.0, (1 + ROOM) * RADII[-1]),
         (0.0, top),
         [
             Curve("now", np.array([0.0, top]).reshape(1, 1, 1, 2), now, {"color": FAINT, "linewidth": 1.5}, label=""),
-            *(
-                Curve(ball, _from_zero(gains[..., i])[None], np.array([0.0, *RADII]), look)
-                for i, (ball, look) in enumerate(looks.items())
-            ),
+            *(Curve(ball, gains[ball][None, None], at, look) for ball, look in looks.items()),
         ],
     )
-    surest = np.apply_along_axis(lambda p: ", ".join(f"{x:.2f}" for x in p), -1, found["surest"])
+    surest = np.apply_along_axis(lambda p: ", ".join(f"{x:z.2f}" for x in p), -1, found["surest"])
     return Explorable(
         "ratio_clipping.balls",
         "Three balls around a policy",
@@ -493,24 +515,20 @@ def trust_balls() -> Explorable:
         "A triangle whose points are all policies over three actions. Around the old policy ({policy}) lie the TV ball "
         "of radius {radius}, a hexagon as far as the triangle leaves room, and inside it both KL balls of radius "
         "{delta}. Their best policies gain {gain_0} (TV), {gain_1} (KL(old‖new)) and {gain_2} (KL(new‖old)). With a "
-        "price of {price} on TV the lower bound is largest at ({surest}), where it is {sure}.",
+        "price of {price} on TV the lower bound is largest at ({surest}), where it is {sure}. A second panel draws the "
+        f"best gain in each ball against the radius from 0 to {RADII[-1]:g}, with a line at {{radius}}.",
         [
             *(
                 Readout(f"gain_{i}", f"Best gain in {ball}", found["gains"][..., i], "{:.3f}")
                 for i, ball in enumerate(BALLS)
             ),
             Readout("sure", "Largest bound", found["sure"]),
-            Readout("surest", "at policy", surest),
+            Readout("surest", "at policy", surest, tied=True),
             Readout("delta", "Radius of KL", np.array([limit("KL", x) for x in RADII]).reshape(-1, 1, 1), "{:.3f}"),
         ],
         "The KL balls have the radius 2·TV², so that by Pinsker's inequality they lie inside the TV ball. The bound is "
-        "E_new[A] − C·TV, what is sure of a step in this one state.",
+        "the new policy's expected advantage less C·TV: what is sure of a step in this one state.",
     )
-
-
-def _from_zero(gains: np.ndarray) -> np.ndarray:
-    """Gains [..., radius] with a zero in front: a ball of radius zero gains nothing."""
-    return np.concatenate([np.zeros((*gains.shape[:-1], 1)), gains], axis=-1)
 
 
 EXPLORABLES = {"objectives": objective_shapes, "scatter": ratio_scatter, "balls": trust_balls}

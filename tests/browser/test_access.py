@@ -321,6 +321,17 @@ def test_axe_finds_nothing_wrong_with_explorables_and_cards(new_page, address, s
         assert [(words, round(ratio, 2)) for words, ratio in contrasts if ratio < 4.5] == []
 
 
+def test_axe_finds_nothing_wrong_on_a_phone(new_page, address):
+    """Above all what scrolls sideways there: figures, tables, formulas, code."""
+    with new_page(viewport={"width": 390, "height": 800}) as page:
+        page.goto(f"{address}/{PAGE}", wait_until="load")
+        page.locator("svg.figure").nth(len(IDS) - 1).wait_for()
+        page.wait_for_timeout(800)
+        assert complaints(page, ".bd-article")[0] == []
+        page.locator(".cell_output .picture[tabindex='0']").first.evaluate("box => box.removeAttribute('tabindex')")
+        assert [line.split()[0] for line in complaints(page, ".bd-article")[0]] == ["scrollable-region-focusable"]
+
+
 def test_axe_finds_what_is_wrong(site):
     site.locator("[data-explorable]").first.evaluate(
         "host => { host.shadowRoot.querySelector('label.what').removeAttribute('for');"

@@ -1,5 +1,6 @@
 """Explorables in a browser: drawn is what is stored, by keyboard, pointer, button and link, in light and dark."""
 
+import itertools
 import re
 import time
 
@@ -176,17 +177,39 @@ def test_it_fits(opened, ex, width):
     opened.wait_for_timeout(100)
     assert opened.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert_shows(opened, ex)
-    beside = opened.evaluate(
-        """() => new Set([...document.querySelector('[data-explorable]').shadowRoot
-          .querySelectorAll('svg.figure > svg')].map(x => x.getAttribute('y'))).size === 1"""
-    )
-    assert beside == (width == 900)
+    assert opened.locator("svg.figure > svg").count() == (2 if width == 900 else 1)
+    boxes = [opened.locator("[data-curve='0.0']").locator("..").bounding_box(), box_of(opened, "[data-curve='1.0']")]
+    assert (boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]) == (width == 900)
     for box in (
         opened.locator(what).nth(i).bounding_box()
         for what in ("button", "[type=range]", ".choices label")
         for i in range(opened.locator(what).count())
     ):
         assert box["height"] >= 32 and box["width"] >= 32
+
+
+def box_of(page, what, which=0):
+    """Where something is on the page; of a curve, its whole panel."""
+    found = page.locator(what).nth(which)
+    return (found.locator("..") if "curve" in what else found).bounding_box()
+
+
+def test_on_a_phone_the_controls_follow_the_first_panel(opened, ex):
+    """To the eye as in the document, which the keyboard and a screen reader follow; wide, the numbers come first."""
+    parts = ("[data-curve='0.0']", ".controls", ".numbers", "[data-curve='1.0']", ".note")
+    opened.set_viewport_size({"width": 390, "height": 800})
+    opened.wait_for_timeout(100)
+    boxes = [box_of(opened, part) for part in parts]
+    assert all(one["y"] + one["height"] <= other["y"] + 1 for one, other in itertools.pairwise(boxes))
+    opened.get_by_role("slider", name="speed").press("End")
+    assert_shows(opened, ex, speed=2.5)
+    opened.set_viewport_size({"width": 900, "height": 800})
+    opened.wait_for_timeout(100)
+    figure, controls, numbers, second, note = (box_of(opened, part) for part in parts)
+    assert second["y"] == figure["y"] and second["y"] < numbers["y"] < controls["y"] < note["y"]
+    assert opened.locator("svg.more").bounding_box()["height"] == 0
+    assert_shows(opened, ex, speed=2.5)
+    assert opened.problems == []
 
 
 # --- moving it --------------------------------------------------------------------------------------
@@ -362,6 +385,49 @@ def test_the_chapters_explorables_are_drawn_as_stored(page, served, tmp_path, ch
         assert_shows(page, ex, which=which, **{c.name: c.values[0] for c in ex.controls})
     assert not page.locator("img").evaluate_all("images => images.some(image => image.checkVisibility())")
     assert page.problems == []
+
+
+# How far the middle of words is from the nearest line of their own colour, in pixels.
+_CLEAR = """host => [...host.shadowRoot.querySelectorAll('svg.figure, svg.more')].flatMap(figure => {
+  const style = getComputedStyle, words = [...figure.querySelectorAll(':scope > text')];
+  const lines = [...figure.querySelectorAll('svg > path:not([data-curve])')];
+  return words.flatMap(text => {
+    const own = lines.filter(line => style(line).stroke === style(text).fill), box = text.getBoundingClientRect();
+    const far = own.map(line => line.getBoundingClientRect())
+      .filter(line => line.right > box.left && line.left < box.right)
+      .map(line => Math.abs((line.top + line.bottom) / 2 - (box.top + box.bottom) / 2));
+    return far.length ? [[text.textContent, Math.min(...far)]] : [];
+  });
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 784, 1400])
+def test_no_line_goes_through_its_own_words(page, served, tmp_path, chapter, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    write(tmp_path, explorable.bundle(chapter["scatter"]))
+    page.goto(f"{served(tmp_path)}/index.html")
+    page.locator("svg.figure").wait_for()
+    found = dict(page.locator("[data-explorable]").evaluate(_CLEAR))
+    assert {"1 + ε = 1.2", "1 − ε = 0.8", "ε = 0.2"} <= set(found)
+    # Half of a letter's height, and some air.
+    assert {words: far for words, far in found.items() if far < 8} == {}
+
+
+@pytest.mark.parametrize("width", [390, 784])
+def test_numbers_that_belong_together_stand_in_one_line(page, served, tmp_path, chapter, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    write(tmp_path, explorable.bundle(chapter["scatter"]), explorable.bundle(chapter["balls"]))
+    page.goto(f"{served(tmp_path)}/index.html")
+    page.locator("svg.figure").nth(1).wait_for()
+    rows = {}
+    for which in range(2):
+        spans = page.locator("[data-explorable]").nth(which).locator(".numbers > span > span")
+        rows |= {
+            (which, span.inner_text().rsplit(" ", 1)[0], i): span.bounding_box()["y"]
+            for i, span in enumerate(spans.all())
+        }
+    tops = list(rows.values())
+    assert tops[0] == tops[1] and tops[2] == tops[3] and tops[7] == tops[8], rows
 
 
 # A hand that moves the slider to another place before every single frame, for a second.

@@ -9,6 +9,7 @@ STEMS = [path.stem for path in notebooks.shipped()]
 FORMULAS = [f"{folder}/{stem}.html" for stem in STEMS for folder in ("notebooks", "claims")]
 PAGES = ["index.html", *FORMULAS, "claims/index.html", "exercises.html", "museum.html", "teaching.html"]
 PAGES += ["teaching/02_ratio_clipping.html", "bibliography.html", "api/lesson.html", "api/ratio_clipping.html"]
+PAGES += ["sheets/02_ratio_clipping.html"]
 _COLOUR = "() => getComputedStyle(document.body).backgroundColor"
 
 
@@ -87,6 +88,46 @@ def test_a_narrow_window_does_not_scroll_sideways(page, address, name):
     opened(page, address, name)
     assert page.evaluate("() => document.scrollingElement.scrollWidth") <= 400
     assert page.evaluate("() => { scrollTo(999, 0); return scrollX; }") == 0
+
+
+def test_on_a_phone_figures_and_tables_are_large_enough_and_scroll_by_keyboard(page, address):
+    page.set_viewport_size({"width": 390, "height": 800})
+    opened(page, address, FORMULAS[0])
+    page.wait_for_timeout(800)
+    boxes = page.locator(".cell_output .picture:visible", has=page.locator("img:visible"))
+    assert boxes.count() >= 8
+    for box in boxes.all():
+        assert box.evaluate("box => [box.firstElementChild.clientWidth, box.clientWidth < 390, box.tabIndex]") == [
+            640, True, 0
+        ]  # fmt: skip
+    box = boxes.first
+    box.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(500)
+    assert box.evaluate("box => box.scrollLeft") > 0
+    cells = page.locator(".cell_output table.table td")
+    assert cells.count() > 50
+    assert {cell.evaluate("x => getComputedStyle(x).whiteSpace") for cell in cells.all()[:10]} == {"nowrap"}
+    assert not page.locator("#pst-back-to-top").is_visible()
+
+
+def test_the_first_column_of_the_exercises_has_room_on_a_phone(page, address):
+    page.set_viewport_size({"width": 390, "height": 800})
+    opened(page, address, "exercises.html")
+    assert page.locator("table td").first.bounding_box()["width"] >= 9 * 16
+
+
+def test_without_scripts_a_line_says_why_formulas_are_tex(new_page, address):
+    line = "Formulas are set by JavaScript; without it you see their TeX."
+    with new_page(java_script_enabled=False) as page:
+        page.goto(f"{address}/{FORMULAS[0]}")
+        assert page.locator("noscript p:visible").all_inner_texts() == [line]
+        page.goto(f"{address}/index.html")
+        assert page.locator("noscript p").count() == 0
+    with new_page() as page:
+        opened(page, address, FORMULAS[0])
+        assert line not in page.locator("body").inner_text()
 
 
 @pytest.mark.parametrize("target", ["eq-2.13", "exercise-ppo-clip"])
