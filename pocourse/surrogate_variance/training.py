@@ -4,7 +4,6 @@ While they train, the variance of the surrogate is measured in each sign class o
 Everything but the loss is equal: world, networks, seeds, random numbers, optimizer.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -346,15 +345,25 @@ def _legend(figure, record):
 
 
 def late(record: Record | SavedRecord) -> dict[str, dict[str, float]]:
-    """For each method the median over seeds of each probed curve's mean over the last quarter of the run."""
+    """For each method what the last quarter of the run measured: medians over seeds of each seed's mean.
+
+    Beside the probed curves: ``moved`` is the variance against that at r = 1, ``slack`` the bound against the variance,
+    ``by_action`` the share of the samples' variance that the enumerated one makes up; each a median over seeds of
+    the seeds' own quotients, for each sign class.
+    """
     curves, points = record.curves(), len(record.steps)
     if not points:
         return {}
-    last = slice(points - max(1, points // 4), None)
-    return {
-        method: {key: float(np.median(curves[key][last, m].mean(0))) for key in PROBED}
-        for m, method in enumerate(record.methods)
-    }
+    last, found = slice(points - max(1, points // 4), None), {}
+    for m, method in enumerate(record.methods):
+        mean = {key: curves[key][last, m].mean(0) for key in PROBED}
+        quotients = {"moved": ("variance", "still"), "slack": ("bound", "exact"), "by_action": ("exact", "variance")}
+        for name, (above, below) in quotients.items():
+            for sign in CLASSES:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    mean[f"{name}_{sign}"] = mean[f"{above}_{sign}"] / mean[f"{below}_{sign}"]
+        found[method] = {key: float(np.median(values)) for key, values in mean.items()}
+    return found
 
 
 def describe(record: Record | SavedRecord) -> str:
@@ -365,8 +374,9 @@ def describe(record: Record | SavedRecord) -> str:
         f"A ≥ 0 and {seen[method]['variance_negative']:.2f} where A < 0"
         for method, s in record.summary().items()
     ] or ["no update is finished yet"]
+    world = comparisons.configuration(record)["world"]
     return (
-        f"Three panels against environment steps on {comparisons.configuration(record)['world']}, bands over {len(record.seeds)} seeds: return, and the "
+        f"Three panels against environment steps on {world}, bands over {len(record.seeds)} seeds: return, and the "
         f"variance of r A over the samples of each sign class. " + "; ".join(parts) + "."
     )
 
@@ -375,7 +385,7 @@ def table(record: Record | SavedRecord) -> str:
     """The outcome as a Markdown table: final return, largest mean |r - 1|, and what the ratio does to the variance."""
     head = (
         "| method | final return | largest minibatch mean of \\|r − 1\\| | Var of r A, A ≥ 0 | A < 0 "
-        "| against r = 1, A ≥ 0 | A < 0 | bound / variance, A ≥ 0 | A < 0 |\n"
+        "| against r = 1, A ≥ 0 | A < 0 | bound against variance, A ≥ 0 | A < 0 |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
     )
     rows, seen = [], late(record)
@@ -383,14 +393,11 @@ def table(record: Record | SavedRecord) -> str:
         v = seen[method]
         cells = [method, said(s["final_return"]), largest_said(s)]
         cells += [f"{v[f'variance_{sign}']:.2f}" for sign in CLASSES]
-        cells += [f"{_over(v[f'variance_{sign}'], v[f'still_{sign}']):.3f}" for sign in CLASSES]
-        cells += [f"{_over(v[f'bound_{sign}'], v[f'exact_{sign}']):.3g}" for sign in CLASSES]
+        cells += [f"{v[f'moved_{sign}']:.2f}" for sign in CLASSES]
+        slack = [v[f"slack_{sign}"] for sign in CLASSES]
+        cells += [f"{x:,.0f}" if x >= 10 else f"{x:.1f}" for x in slack]
         rows.append(f"| {' | '.join(cells)} |\n")
     return comparisons.unfinished(record) + head + "".join(rows)
-
-
-def _over(large: float, small: float) -> float:
-    return large / small if small else math.nan
 
 
 def summary_of_random() -> dict:

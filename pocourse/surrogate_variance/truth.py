@@ -186,5 +186,5 @@ def markdown(
         for name, estimator in estimators.items():
             m = judge(estimator, bandit, ratio, num_samples=num_samples)
             cells = f"{wanted:g} | {truth:.3f} | {sample_size:.2f} | {name}"
-            lines.append(f"| {cells} | {m.bias:+.4f} | {m.variance:.4f} | {m.mse:.4f} | {m.mse / plain:.2f} |\n")
+            lines.append(f"| {cells} | {m.bias:+z.4f} | {m.variance:.4f} | {m.mse:.4f} | {m.mse / plain:.2f} |\n")
     return "".join(lines)
