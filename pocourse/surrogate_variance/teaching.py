@@ -275,7 +275,7 @@ GUIDE = Guide(
         Cut("2", 2, "state (3.5) without its derivation, and go straight to the figure and its two directions."),
         Cut("4", 2, "leave (3.10) to the sheet: the row sums (3.11) stand without it, and so does the figure."),
         Cut("8", 2, "stop at the table, and give the frontier as homework: in which direction does correcting lose?"),
-        Cut("Bug museum", 4, "give it as homework: one property, in words, that would have caught the piece."),
+        Cut("Bug museum", 3, "give it as homework: one property, in words, that would have caught the piece."),
     ),
     keep=(
         "Never cut sections 3, 5 and 6, nor the note that opens section 3: a bound, a bias and a correction are what "
