@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pocourse.lesson import cards, exercises, museum
+import pocourse.surrogate_variance.museum  # noqa: F401 (registers its pieces)
+from pocourse.lesson import cards, exercises, museum, trial
 from pocourse.lesson.bands import interquartile_mean
 from pocourse.lesson.wrong import Wrong
 from pocourse.ratio_clipping import museum as chapter
@@ -200,6 +201,67 @@ def test_what_is_no_yes_or_no_gets_a_sentence(answer, said):
 @pytest.mark.parametrize("result", [True, False, np.True_, torch.tensor(True), torch.tensor([True]), np.array([True])])
 def test_a_yes_or_no_may_be_a_bool_of_any_house(result):
     assert museum.yes_or_no(result, ()) is None
+
+
+# --- whoever is on trial comes without a name ------------------------------------------------------------------
+
+TASKS = [found.exercise for found in museum.registry().values()]
+
+
+def on_trial(id):
+    """What the properties of a task hand over, with what the solution says to it."""
+    handed, right = [], exercises.solved(exercises.find(id))
+
+    def watches(code):
+        handed.append((code, bool(right(code))))
+        return handed[-1][1]
+
+    assert exercises.judge(id, watches).right
+    return handed
+
+
+def test_both_chapters_have_their_suspects_here():
+    assert {id.split(".")[0] for id in TASKS} >= {"ratio_clipping", "surrogate_variance"} and len(TASKS) >= 10
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_no_suspect_can_be_told_from_another_by_what_is_written_on_it(id):
+    codes = [code for code, _ in on_trial(id)]
+    assert len(codes) >= 8
+    looks = {
+        (c.__name__, c.__qualname__, c.__module__, c.__doc__, c.__defaults__, c.__code__, repr(vars(c))) for c in codes
+    }
+    assert len(looks) == 1 and "__wrapped__" not in vars(codes[0])
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_a_list_of_names_or_of_functions_catches_nothing(id, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(trial, "anonymous", lambda code: code)
+        known = on_trial(id)
+    names = {code.__name__ for code, cleared in known if cleared}
+    modules = {(code.__module__, code.__qualname__) for code, cleared in known if cleared}
+    functions = [code for code, cleared in known if cleared]
+    assert names and modules and functions
+    for by_a_list in (
+        lambda code: code.__name__ in names,
+        lambda code: (code.__module__, code.__qualname__) in modules,
+        lambda code: code in functions,
+        lambda code: code.__name__ not in names,
+    ):
+        assert exercises.judge(id, by_a_list).state == "wrong"
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_messages_name_the_suspect_all_the_same(id, monkeypatch):
+    told = " ".join(result.message for result in exercises.judge(id, lambda code: False).results)
+    assert "your property says False to" in told and "unnamed" not in told
+    with monkeypatch.context() as without:
+        without.setattr(trial, "anonymous", lambda code: code)
+        first = on_trial(id)[0][0].__name__
+    verdict = exercises.judge(id, lambda code: code.no_such_thing)
+    (parameter,) = exercises.find(id).parameters
+    assert f"`{parameter} = {first}`" in verdict.message and "'function' object has no attribute" in verdict.message
 
 
 # --- properties from outside, none of them a mutant ------------------------------------------------------------

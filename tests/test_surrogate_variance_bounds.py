@@ -295,3 +295,17 @@ def test_good_input_passes(name):
 def test_what_else_is_refused(call, word):
     with pytest.raises(ValueError, match=rf"(?s)expected .*{word}"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda: b.effective_sample_size(OLD, values(0, 0)), "mean_ratio"),
+        (lambda: b.effective_sample_size(OLD, values(math.inf, 0)), "ratio"),
+        (lambda: b.surrogate_variance(OLD, values(math.inf, 1), ADVANTAGE), "ratio"),
+        (lambda: b.surrogate_variance(OLD, RATIO, values(math.inf, 1)), "advantage"),
+    ],
+)
+def test_what_is_not_finite_is_refused(call, word):
+    with pytest.raises(ValueError, match=rf"(?s)expected every entry of {word}"):
+        call()

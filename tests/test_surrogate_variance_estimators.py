@@ -214,3 +214,29 @@ GOOD = values(1, 1.2), values(1, -1)
 def test_bad_input_is_refused(call, word):
     with pytest.raises(ValueError, match=rf"(?s)expected .*{word}"):
         call()
+
+
+@pytest.mark.parametrize("loss", [dppo_loss, sample_dropout_loss])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_dropped_ratio_may_overflow(loss, dtype):
+    logp_old = torch.full((10,), -1.0, dtype=dtype)
+    logp_old[0] = -1000.0  # a ratio of e^1000
+    logp = torch.full((10,), -1.0, dtype=dtype).requires_grad_()
+    advantage = torch.tensor([-1.0] + [-0.1] * 4 + [1.0] * 5, dtype=dtype)
+    found = loss(logp, logp_old, advantage)
+    (gradient,) = torch.autograd.grad(found.mean(), logp)
+    assert float(found[0].detach()) == 0 and float(gradient[0]) == 0
+    assert bool(found.isfinite().all()) and bool(gradient.isfinite().all()) and bool((gradient[1:] != 0).any())
+
+
+def test_what_is_dropped_may_be_infinite():
+    assert float(e.kept_mean(values(1, math.inf), torch.tensor([True, False]))) == 1
+
+
+def test_a_batch_that_loses_everything_is_used_whole():
+    logp, logp_old, advantage = logs(2)
+    advantage = values(1, -1)
+    assert not bool(e.sign_dropout_mask(torch.ones(2), advantage.float(), drop_fraction=0.6).any())
+    torch.testing.assert_close(
+        dppo_loss(logp, logp_old, advantage, drop_fraction=0.6), ppo_clip_loss(logp, logp_old, advantage)
+    )

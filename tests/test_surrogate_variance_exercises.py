@@ -19,22 +19,24 @@ VARIANCE, SIZE, DROPOUT, CONTROL = IDS = [
 # Which properties kill which wrong answer, the properties in their order: x kills, . does not.
 KILLS = {
     VARIANCE: {
-        "square_of_the_mean_forgotten": ".xxxxxx..",
-        "variance_under_the_new_policy": "..xxxxx..",
-        "weighted_by_the_new_policy": "...xxxx..",
-        "advantage_not_squared": ".xxxxxx.x",
-        "sample_variance": ".x.xxxxx.",
-        "equal_weights": ".x..xxxx.",
-        "standard_deviation": ".x.xxxx.x",
-        "plain_mean_in_the_middle": ".x..xxxx.",
-        "centred_at_the_mean_advantage": "..xxxxx..",
-        "probability_inside_the_square": ".xx.xxxx.",
-        "divided_by_the_number_of_actions": ".x.xxxxx.",
-        "variance_of_the_ratio": ".xxxxxx.x",
-        "one_mean_for_all_states": "x........",
-        "summed_over_the_states": "x........",
-        "ratio_held_down": "......x..",
-        "given_up_actions_left_out": "...x.....",
+        "square_of_the_mean_forgotten": ".xxxxxxx..",
+        "variance_under_the_new_policy": "..xxxxxx..",
+        "weighted_by_the_new_policy": "...xxxxx..",
+        "advantage_not_squared": ".xxxxxxx.x",
+        "sample_variance": ".x.xxxxxx.",
+        "equal_weights": ".x..xxxxx.",
+        "standard_deviation": ".x.xxxxx.x",
+        "plain_mean_in_the_middle": ".x..xxxxx.",
+        "centred_at_the_mean_advantage": "..xxxxxx..",
+        "probability_inside_the_square": ".xx.xxxxx.",
+        "divided_by_the_number_of_actions": ".x.xxxxxx.",
+        "variance_of_the_ratio": ".xxxxxxx.x",
+        "one_mean_for_all_states": "x.........",
+        "summed_over_the_states": "x.........",
+        "ratio_held_down": "......x...",
+        "rare_actions_left_out": "......x...",
+        "single_precision_inside": ".......x..",
+        "given_up_actions_left_out": "...x......",
     },
     SIZE: {
         "exp_first": ".......x.x.",
@@ -59,31 +61,31 @@ KILLS = {
         "largest_weight": "..xx...xxx.",
     },
     DROPOUT: {
-        "both_classes_together": ".x..xxxx.x.",
-        "argsort_for_ranks": "..x.xxxxxxx",
-        "drops_the_largest": "..xxxxxxxx.",
-        "ranked_by_magnitude": "...xxxxxxx.",
-        "ranked_by_advantage": "...xxx.x.x.",
-        "ranked_by_ratio": "..xxxxxxxx.",
-        "furthest_from_one": "..xxxx.xxx.",
-        "rounded_up": ".....x.....",
-        "rounded_down": ".....xxxx..",
-        "zero_among_the_negative": "......x....",
-        "zero_in_neither_class": "......x....",
-        "class_by_the_sign_of_x": ".......x...",
-        "share_of_the_whole_batch": ".x..xxxx.x.",
-        "share_halved": "..xx.x..x..",
-        "true_for_dropped": "xxxxxxxxxx.",
-        "share_kept": "xxxxxxxxxx.",
-        "only_the_good_thinned": ".x.xxxxxxx.",
-        "only_the_bad_thinned": ".xx.xxxxxx.",
-        "at_random": "..x.xx.xx.x",
-        "quantile": ".....x.....",
-        "never_the_last_one": ".....x.....",
-        "padded_with_a_constant": ".........x.",
-        "empty_class_forgotten": "..xx....x..",
-        "positions_for_a_mask": "xxxxxxxxxxx",
-        "numbers_for_a_mask": "xxxxxxxxxxx",
+        "both_classes_together": ".x..xxxx.xx..",
+        "argsort_for_ranks": "..x.xxxxx.x.x",
+        "drops_the_largest": "..xxxxxxxxxx.",
+        "ranked_by_magnitude": "...xxxxxxxxx.",
+        "ranked_by_advantage": "...xxx.x..x..",
+        "ranked_by_ratio": "..xxxxxxxxxx.",
+        "furthest_from_one": "..xxxx.xxxxx.",
+        "rounded_up": ".....x.......",
+        "rounded_down": ".....xxxx....",
+        "zero_among_the_negative": "......x......",
+        "zero_in_neither_class": "......x......",
+        "class_by_the_sign_of_x": ".......x.....",
+        "share_of_the_whole_batch": ".x..xxxx.xx..",
+        "share_halved": "..xx.x..x..x.",
+        "true_for_dropped": "xxxxxxxxxxxx.",
+        "share_kept": "xxxxxxxxxxxx.",
+        "only_the_good_thinned": ".x.xxxxxxxxx.",
+        "only_the_bad_thinned": ".xx.xxxxxxxx.",
+        "at_random": "..x.xx.xxx.xx",
+        "quantile": ".....x.....x.",
+        "never_the_last_one": ".....x.......",
+        "padded_with_a_constant": "..........x..",
+        "empty_class_forgotten": "..xx....x..x.",
+        "positions_for_a_mask": "xxxxxxxxxxxxx",
+        "numbers_for_a_mask": "xxxxxxxxxxxxx",
     },
     CONTROL: {
         "zero_over_zero": "..x.....x...",
@@ -107,6 +109,7 @@ KILLS = {
         "one_value_per_sample": "xxxxxxxxxxxx",
         "zero_for_equal_ratios": "..x.....x...",
         "one_equal_batch_for_all": "........x...",
+        "coefficient_held_down": "..........x.",
         "variance_padded": "...xxxxxxx..",
     },
 }
@@ -278,7 +281,7 @@ def new_policy_in_the_mean(prob_old, ratio, advantage):
     return (prob_old * (x - (prob_old * ratio * x).sum(-1, keepdim=True)) ** 2).sum(-1)
 
 
-@outside(VARIANCE, "your variance is 9.99, and it must be 999")
+@outside(VARIANCE, "your variance is 2.0, and it must be 79984")
 def surrogate_held_down(prob_old, ratio, advantage):
     return spread(prob_old, (ratio * advantage).clamp(-100, 100))
 
@@ -309,6 +312,52 @@ def axis_kept(prob_old, ratio, advantage):
 def times_the_states(prob_old, ratio, advantage):
     x = ratio * advantage
     return spread(prob_old, x) * (len(x) if x.dim() > 1 else 1)
+
+
+HELD_DOWN = "and it must be 79984. By hand: one draw in five thousand brings 20000"
+
+
+@outside(VARIANCE, HELD_DOWN)
+def surrogate_within_a_thousand(prob_old, ratio, advantage):
+    return spread(prob_old, (ratio * advantage).clamp(-1e3, 1e3))
+
+
+@outside(VARIANCE, HELD_DOWN)
+def ratio_within_five_hundred(prob_old, ratio, advantage):
+    return spread(prob_old, ratio.clamp(max=500) * advantage)
+
+
+@outside(VARIANCE, "and it must be 79999984. By hand: one draw in five million brings 20000000")
+def surrogate_within_a_million(prob_old, ratio, advantage):
+    return spread(prob_old, (ratio * advantage).clamp(-1e6, 1e6))
+
+
+@outside(VARIANCE, "nothing is held down, and no action is too rare to count")
+def below_a_millionth_left_out(prob_old, ratio, advantage):
+    x = ratio * advantage
+    mean = (prob_old * x).sum(-1, keepdim=True)
+    return torch.where(prob_old < 1e-6, 0.0, prob_old * (x - mean) ** 2).sum(-1)
+
+
+@outside(VARIANCE, "has the variance 141.1 in tensors of shape [2, 1, 2, 3]")
+def four_axes_mixed_up(prob_old, ratio, advantage):
+    value = spread(prob_old, ratio * advantage)
+    return value.flip(0) if value.dim() > 2 else value
+
+
+SINGLE = "The first digits are right, and the others lost: somewhere inside is single precision"
+
+
+@outside(VARIANCE, SINGLE)
+def weights_in_single_precision(prob_old, ratio, advantage):
+    return spread(prob_old.float().to(ratio.dtype), ratio * advantage)
+
+
+@outside(VARIANCE, SINGLE)
+def mean_in_single_precision(prob_old, ratio, advantage):
+    x = ratio * advantage
+    mean = (prob_old * x).float().sum(-1, keepdim=True).to(x.dtype)
+    return (prob_old * (x - mean).float() ** 2).sum(-1).to(x.dtype)
 
 
 def kish(log_ratio):
@@ -478,6 +527,111 @@ def rubbish_in_single_precision_only(ratio, advantage, drop_fraction):
     return keep if ratio.dtype == torch.float64 else ~keep
 
 
+def padded(constant):
+    """The other class is moved to the end with a number that is not the largest one."""
+
+    def run(ratio, advantage, drop_fraction):
+        x, keep = ratio * advantage, torch.ones_like(ratio, dtype=torch.bool)
+        for member in (advantage >= 0, advantage < 0):
+            order = torch.where(member, x, constant).argsort()
+            keep[order[: round(drop_fraction * int(member.sum()))]] = False
+        return keep
+
+    return run
+
+
+FIXED = "All advantages were multiplied by 10¹³: ranks do not notice. Is there a fixed number somewhere?"
+
+
+@outside(DROPOUT, FIXED)
+def padded_with_a_million(ratio, advantage, drop_fraction):
+    return padded(1e6)(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, FIXED)
+def padded_with_a_thousand_million(ratio, advantage, drop_fraction):
+    return padded(1e9)(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "for x = r A = (3, −0.5, 1, −4, 0.4, −1, 2, −2, 1.5, −3) × 10¹³ and `drop_fraction` = 0.4 you drop")
+def padded_with_a_million_million(ratio, advantage, drop_fraction):
+    return padded(1e12)(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "All advantages were multiplied by 10⁻¹³")
+def rounded_to_twelve_decimals(ratio, advantage, drop_fraction):
+    return by(lambda r, a: (r * a).round(decimals=12))(ratio, advantage, drop_fraction)
+
+
+NEARLY = "tells them apart. Is x rounded somewhere, or turned into fewer digits?"
+
+
+@outside(DROPOUT, NEARLY)
+def ranked_in_bfloat16(ratio, advantage, drop_fraction):
+    return by(lambda r, a: (r * a).bfloat16())(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "1 + (3, 1, 4, 0, 2) × 10⁻⁵")
+def ranked_in_float16(ratio, advantage, drop_fraction):
+    x = ratio * advantage
+    return by(lambda r, a: (r * a / x.abs().max()).half())(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "1 + (3, 1, 4, 0, 2) × 10⁻¹⁰")
+def ranked_in_single_precision(ratio, advantage, drop_fraction):
+    return by(lambda r, a: (r * a).float())(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "0.358 × 7 = 2.506 is rounded to 3, and 0.358 × 3 = 1.074 to 1")
+def rounded_up_from_six_tenths(ratio, advantage, drop_fraction):
+    return by(product, lambda z: int(z + 0.4))(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "0.356 × 7 = 2.492 is rounded to 2")
+def rounded_up_from_forty_nine_hundredths(ratio, advantage, drop_fraction):
+    return by(product, lambda z: int(z + 0.51))(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "0.55 × 1 = 0.55 is rounded to 1")
+def rounded_up_from_six_tenths_below_one(ratio, advantage, drop_fraction):
+    return by(product, lambda z: round(z) if z > 1 else int(z + 0.4))(ratio, advantage, drop_fraction)
+
+
+def threshold(beyond):
+    """All x beyond the one at the cut are kept, whatever equals it."""
+
+    def run(ratio, advantage, drop_fraction):
+        x, keep = ratio * advantage, torch.ones_like(ratio, dtype=torch.bool)
+        for member in (advantage >= 0, advantage < 0):
+            count = round(drop_fraction * int(member.sum()))
+            if count:
+                keep &= ~member | beyond(x, x[member].sort().values, count)
+        return keep
+
+    return run
+
+
+@outside(DROPOUT, "(1, 1, 1, 1, 10), all of one class, and `drop_fraction` = 0.2 you drop 4, and it must be 1")
+def all_ties_at_the_cut_dropped(ratio, advantage, drop_fraction):
+    return threshold(lambda x, values, count: x > values[count - 1])(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "Which of the equal x go is free, how many is not. A threshold cannot tell them apart")
+def all_ties_at_the_cut_kept(ratio, advantage, drop_fraction):
+    def beyond(x, values, count):
+        return x >= values[count] if count < len(values) else torch.zeros_like(x, dtype=torch.bool)
+
+    return threshold(beyond)(ratio, advantage, drop_fraction)
+
+
+@outside(DROPOUT, "you drop 4, and it must be 1")
+def ranks_by_counting_who_is_smaller(ratio, advantage, drop_fraction):
+    x, positive = ratio * advantage, advantage >= 0
+    alike = positive.unsqueeze(0) == positive.unsqueeze(1)
+    smaller = (alike & (x.unsqueeze(0) < x.unsqueeze(1))).sum(-1)
+    return smaller >= torch.round(alike.sum(-1) * drop_fraction)
+
+
 def fitted(ratio, advantage):
     """x and the coefficient, for answers that are wrong elsewhere."""
     x, away = ratio * advantage, ratio - ratio.mean(-1, keepdim=True)
@@ -502,7 +656,7 @@ def half_of_it(ratio, advantage):
     return x.mean(-1) - c / 2 * (ratio.mean(-1) - 1)
 
 
-@outside(CONTROL, "your mean is 2.099, and it must be 2. Var(r) is 0.00005 there, which is not 0")
+@outside(CONTROL, "your mean is 2.004, and it must be 2. Var(r) is 0.00000075 there, which is not 0")
 def variance_kept_large(ratio, advantage):
     x, away = ratio * advantage, ratio - ratio.mean(-1, keepdim=True)
     return x.mean(-1) - (away * x).mean(-1) / (away**2).mean(-1).clamp(min=0.01) * (ratio.mean(-1) - 1)
@@ -547,9 +701,54 @@ def mean_of_x_for_c(ratio, advantage):
 
 
 @outside(CONTROL, "c is in units of A, as x is: does it double?")
-def coefficient_held_down(ratio, advantage):
+def coefficient_within_one(ratio, advantage):
     x, c = fitted(ratio, advantage)
     return x.mean(-1) - c.clamp(-1, 1) * (ratio.mean(-1) - 1)
+
+
+@outside(CONTROL, "With all advantages times 10⁹ it must be")
+def coefficient_within_a_million(ratio, advantage):
+    x, c = fitted(ratio, advantage)
+    return x.mean(-1) - c.clamp(-1e6, 1e6) * (ratio.mean(-1) - 1)
+
+
+@outside(CONTROL, "With all advantages times 10⁻⁹ it must be")
+def no_correction_for_a_small_covariance(ratio, advantage):
+    x, away = ratio * advantage, ratio - ratio.mean(-1, keepdim=True)
+    covariance = (away * x).mean(-1)
+    c = torch.where(covariance.abs() < 1e-9, 0.0, covariance / (away**2).mean(-1).clamp(min=1e-12))
+    return x.mean(-1) - c * (ratio.mean(-1) - 1)
+
+
+def guarded(guard):
+    def run(ratio, advantage):
+        x, away = ratio * advantage, ratio - ratio.mean(-1, keepdim=True)
+        return x.mean(-1) - (away * x).mean(-1) / guard((away**2).mean(-1)) * (ratio.mean(-1) - 1)
+
+    return run
+
+
+TOO_LARGE = "What guards the division has to be far smaller"
+
+
+@outside(CONTROL, TOO_LARGE)
+def clamped_at_forty_millionths(ratio, advantage):
+    return guarded(lambda variance: variance.clamp(min=4e-5))(ratio, advantage)
+
+
+@outside(CONTROL, TOO_LARGE)
+def ten_millionths_added(ratio, advantage):
+    return guarded(lambda variance: variance + 1e-5)(ratio, advantage)
+
+
+@outside(CONTROL, "your mean is 2.0004706, and it must be 2")
+def a_ten_millionth_added(ratio, advantage):
+    return guarded(lambda variance: variance + 1e-7)(ratio, advantage)
+
+
+@outside(CONTROL, TOO_LARGE)
+def a_millionth_taken_for_none(ratio, advantage):
+    return guarded(lambda variance: torch.where(variance > 1e-6, variance, torch.inf))(ratio, advantage)
 
 
 @outside(CONTROL, "your mean is 7, and it must be 3.5")
@@ -571,6 +770,17 @@ def test_a_wrong_answer_from_outside_hears_what_is_wrong(id, run, phrase):
     said = "\n".join([verdict.message, *(result.message for result in verdict.results)])
     assert phrase in said, said
     assert verdict.slip is None  # it is none of the registered ones
+
+
+def first_said(id, run):
+    return next(result.message for result in exercises.judge(id, run).results if result.held is False)
+
+
+def test_what_is_told_first_is_what_is_wrong():
+    for guard in (lambda v: v.clamp(min=4e-5), lambda v: v + 1e-5, lambda v: v + 1e-7):
+        assert TOO_LARGE in first_said(CONTROL, guarded(guard))
+    assert NEARLY in first_said(DROPOUT, by(lambda r, a: (r * a).half()))
+    assert FIXED in first_said(DROPOUT, padded(1e6))
 
 
 def test_there_are_at_least_ten_from_outside_for_each_exercise():
@@ -669,6 +879,11 @@ def through_the_deviations_of_both(prob_old, ratio, advantage):
     return ((x - mean) * prob.sqrt()).norm(dim=-1) ** 2
 
 
+def without_a_gradient(prob_old, ratio, advantage):
+    """Nobody has asked for one."""
+    return spread(prob_old, ratio * advantage).detach()
+
+
 def log_softmax_all_the_way(logp, logp_old):
     return 1 / ((2 * (logp - logp_old).log_softmax(-1)).exp().sum(-1) * logp.size(-1))
 
@@ -685,13 +900,15 @@ def nearly_vanished_left_at_a_floor(logp, logp_old):
     return ratio.sum(-1) ** 2 / (ratio.shape[-1] * (ratio**2).sum(-1))
 
 
-def threshold_at_the_kth(ratio, advantage, drop_fraction):
-    x, positive = ratio * advantage, advantage >= 0
-    keep = torch.ones_like(positive)
-    for member in (positive, positive.logical_not()):
-        count = round(drop_fraction * int(member.sum()))
-        if count:
-            keep &= ~member | (x > x[member].kthvalue(count).values)
+def the_last_of_equals_first(ratio, advantage, drop_fraction):
+    return by(product)(ratio.flip(0), advantage.flip(0), drop_fraction).flip(0)
+
+
+def one_after_the_other(ratio, advantage, drop_fraction):
+    x, keep = ratio * advantage, torch.ones_like(ratio, dtype=torch.bool)
+    for member in (advantage >= 0, advantage < 0):
+        for _ in range(round(drop_fraction * int(member.sum()))):
+            keep[torch.where(member & keep, x, torch.inf).argmin()] = False
     return keep
 
 
@@ -716,6 +933,15 @@ def small_constant_below(ratio, advantage):
     return x.mean(-1) - c * (ratio.mean(-1) - 1)
 
 
+def smallest_constant_below(ratio, advantage):
+    return guarded(lambda variance: variance + 1e-12)(ratio, advantage)
+
+
+def by_dtype(ratio, advantage):
+    """A guard of the size of the rounding."""
+    return guarded(lambda variance: variance.clamp(min=torch.finfo(variance.dtype).eps ** 2))(ratio, advantage)
+
+
 def residuals_averaged(ratio, advantage):
     x, c = fitted(ratio, advantage)
     return (x - c.detach().unsqueeze(-1) * ratio).mean(-1) + c
@@ -732,12 +958,13 @@ def covariance_as_a_mean_of_products(ratio, advantage):
 @pytest.mark.parametrize(
     ("id", "run"),
     [
-        *((VARIANCE, run) for run in (mean_square_with_a_floor, through_the_deviations_of_both)),
+        *((VARIANCE, run) for run in (mean_square_with_a_floor, through_the_deviations_of_both, without_a_gradient)),
         (VARIANCE, bounds.surrogate_variance),
         *((SIZE, run) for run in (log_softmax_all_the_way, in_double_precision, nearly_vanished_left_at_a_floor)),
-        *((DROPOUT, run) for run in (threshold_at_the_kth, halves_up, sorted_by_two_keys)),
+        *((DROPOUT, run) for run in (the_last_of_equals_first, one_after_the_other, halves_up, sorted_by_two_keys)),
         (DROPOUT, estimators.sign_dropout_mask),
-        *((CONTROL, run) for run in (small_constant_below, residuals_averaged, covariance_as_a_mean_of_products)),
+        *((CONTROL, run) for run in (small_constant_below, smallest_constant_below, by_dtype, residuals_averaged)),
+        (CONTROL, covariance_as_a_mean_of_products),
         (CONTROL, estimators.controlled_mean),
     ],
 )

@@ -42,7 +42,7 @@ KILLS = {
     },
     "std_called_variance": {
         "always_true": "..xxxx",
-        "trusts_the_name": "xxx...",
+        "always_false": "xx....",
         "scale_alone": "...x.x",
         "shift_alone": "..x.xx",
         "scale_and_shift": ".....x",

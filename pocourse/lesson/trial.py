@@ -46,7 +46,7 @@ class Answer:
     """An answer on trial. It is called like the function itself, and each call is watched.
 
     ``parameters`` names its positional arguments for the messages, ``returns(result, arguments)`` says what is
-    wrong with the type of a result, or None.
+    wrong with the type of a result, or None. Functions among the arguments are handed over without their names.
     """
 
     function: Callable
@@ -57,9 +57,10 @@ class Answer:
         """Call the answer. Raises: Trouble, with a sentence for the learner."""
         before = [argument.detach().clone() if isinstance(argument, Tensor) else None for argument in arguments]
         given = _given(self.parameters, arguments, options)
+        handed = [anonymous(argument) if _is_code(argument) else argument for argument in arguments]
         try:
             with torch.enable_grad():
-                result = self.function(*arguments, **options)
+                result = self.function(*handed, **options)
         except (Trouble, Broken, Stop):
             raise
         except BaseException as error:  # the reader's own Ctrl-C arrives in another thread
@@ -75,6 +76,20 @@ class Answer:
         if problem:
             raise Trouble(f"{problem} It was called with {given}.")
         return result
+
+
+def anonymous(code: Callable) -> Callable:
+    """The same code without its name: whoever wants to know what it does has to call it."""
+
+    def unnamed(*arguments, **options):
+        return code(*arguments, **options)
+
+    return unnamed
+
+
+def _is_code(argument) -> bool:
+    """Whether an argument is a function, and no class or module, of which more is asked than to be called."""
+    return callable(argument) and not isinstance(argument, type | torch.nn.Module)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -5,6 +5,7 @@ is a sum, and so is everything else in this module. Where the sign of the advant
 *conditional* on the class C (A >= 0, or A < 0): probabilities q(a) = p(a) / p(C), mean L_q, variance Var_q.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -177,7 +178,9 @@ def effective_sample_size(
     Source: textbook (Owen 2013, Monte Carlo theory, methods and examples); the rule is Kish's.
     """
     _judge(prob_old, ratio=ratio)
-    return (prob_old * ratio).sum(-1) ** 2 / (prob_old * ratio**2).sum(-1)
+    mean = (prob_old * ratio).sum(-1)
+    _check.entries(above=0, mean_ratio=mean, remedy="A policy whose every ratio is zero plays none of these actions.")
+    return mean**2 / (prob_old * ratio**2).sum(-1)
 
 
 def tilted_chi_square(
@@ -301,5 +304,8 @@ def _judge(prob_old: Tensor, **tensors: Tensor) -> None:
         remedy="An action that the old policy never draws has no ratio and no variance: leave it out of the last axis, "
         "if the new policy never draws it either; if it does, the old policy's samples cannot answer.",
     )
+    finite = {name: tensor for name, tensor in tensors.items() if name != "ratio"}
+    if finite:
+        _check.entries(above=-math.inf, below=math.inf, remedy="Look for a division by zero.", **finite)
     if "ratio" in tensors:
-        _check.entries(at_least=0, ratio=tensors["ratio"])
+        _check.entries(at_least=0, below=math.inf, ratio=tensors["ratio"])

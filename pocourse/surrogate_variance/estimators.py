@@ -18,7 +18,8 @@ def sign_dropout_mask(
     keep = rank of x within its class >= round(drop_fraction * size of the class), classes A >= 0 and A < 0
 
     Counts are rounded to the nearest integer, halves to the even one; of equal x the earlier sample is dropped. In the
-    class A < 0 the smallest x are the ones of largest magnitude: this is where the mean moves up.
+    class A < 0 the smallest x are the ones of largest magnitude: this is where the mean moves up. A class of few
+    samples may lose all of them.
 
     Shapes: both [\*batch, sample] -> [\*batch, sample], True = kept.
     Gradient: none.
@@ -86,7 +87,8 @@ def kept_mean(values: Float[Tensor, "*batch sample"], keep: Bool[Tensor, "*batch
     Source: Lin et al. 2023 (Sample Dropout), public code.
     """
     _check.floating(values=values)
-    return (kept_weight(keep, values) * values).mean(-1)
+    weight = kept_weight(keep, values)
+    return torch.where(weight > 0, weight * values, torch.zeros_like(values)).mean(-1)
 
 
 def controlled_mean(

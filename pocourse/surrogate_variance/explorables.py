@@ -361,7 +361,7 @@ def frontier() -> Explorable:
     """Squared bias against variance of every rule at every strength, against lines of equal mean squared error."""
     controls = (
         Control("moved", "moved, E|r − 1|", MOVED, 0.3, texts=[f"{d:.2f}" for d in MOVED], play=True),
-        Control("n", "samples n", SIZES, 8, "choice"),
+        Control("n", "samples n", SIZES, 16, "choice"),
         Control("direction", "direction", (ALONG, RANDOM), ALONG, "choice"),
     )
     found = compute(frontier_frame, controls)

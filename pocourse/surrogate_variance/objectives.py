@@ -1,5 +1,6 @@
 """The losses of chapter 3, to be minimised: surrogates of which some samples are dropped. One value per sample."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,6 +22,7 @@ def dppo_loss(
     loss_i = -w_i min( r_i A_i, clip(r_i, 1 - eps, 1 + eps) A_i ),  w_i = n keep_i / sum_j keep_j
 
     The weights make the mean over the last axis one over the samples kept; what is dropped has loss and gradient zero.
+    Where small classes lose every sample, all are kept (kept_weight).
 
     Shapes: all [\*batch, sample] -> [\*batch, sample], one value per sample. Each batch is ranked by itself.
     Gradient: through logp alone; which samples are kept is data.
@@ -28,10 +30,10 @@ def dppo_loss(
     Source: ours, after the abstract of Xie, Yu & Qiao 2023 (D-PPO). Their rule was not readable to us, nor their
     fraction: the default is ours.
     """
-    loss = ppo_clip_loss(logp, logp_old, advantage, clip_eps=clip_eps)
-    _check.axes(1, logp=logp)
+    _judge(logp, logp_old, advantage)
     keep = sign_dropout_mask((logp.detach() - logp_old).exp(), advantage, drop_fraction=drop_fraction)
-    return kept_weight(keep, logp) * loss
+    weight = kept_weight(keep, logp)
+    return weight * ppo_clip_loss(_used(logp, logp_old, weight), logp_old, advantage, clip_eps=clip_eps)
 
 
 def sample_dropout_loss(
@@ -52,7 +54,17 @@ def sample_dropout_loss(
     Raises: ValueError as importance_loss, for tensors without an axis, or a delta that is not positive.
     Source: Lin et al. 2023 (Sample Dropout, arXiv 2302.02299), as in their public code, without its early stop.
     """
-    loss = importance_loss(logp, logp_old, advantage)
+    _judge(logp, logp_old, advantage)
+    weight = kept_weight(ratio_dropout_mask((logp.detach() - logp_old).exp(), delta=delta), logp)
+    return weight * importance_loss(_used(logp, logp_old, weight), logp_old, advantage)
+
+
+def _judge(logp: Tensor, logp_old: Tensor, advantage: Tensor) -> None:
+    _check.same_shape(logp=logp, logp_old=logp_old, advantage=advantage)
+    _check.constant(logp_old=logp_old, advantage=advantage)
     _check.axes(1, logp=logp)
-    keep = ratio_dropout_mask((logp.detach() - logp_old).exp(), delta=delta)
-    return kept_weight(keep, logp) * loss
+
+
+def _used(logp: Tensor, logp_old: Tensor, weight: Tensor) -> Tensor:
+    """logp where it counts, else the old one: the ratio of a dropped sample may overflow, and 0 * inf is no number."""
+    return torch.where(weight > 0, logp, logp_old)

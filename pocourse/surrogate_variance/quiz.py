@@ -241,8 +241,8 @@ question(
 
 question(
     "surrogate_variance.one_convention",
-    "π = (0.1, 0.1, 0.8), A = (2, 0, −¼) and r = 1, so x = A. The class A ≥ 0 holds the first two actions. What does "
-    "(3.8), Var ≤ (1/least − 1) · mean², say, and is it so?",
+    "π = (0.1, 0.1, 0.8), A = (2, 0, −¼) and r = 1, so x = A. The class A ≥ 0 holds the first two actions. Which "
+    "readings of (3.8), Var ≤ (1/least − 1) · mean², are right?",
     Choice(
         "within the class: the variance is 1, and so is the bound",
         True,
@@ -565,8 +565,8 @@ prediction(
 )
 
 _BATCH = (
-    "16 samples of the same bandit, at E|r − 1| = 0.3, are to tell the surrogate. As a multiple of the plain mean's, "
-    "what is the mean squared error"
+    "16 samples of the same bandit, at E|r − 1| = 0.3, are used to estimate the surrogate. As a multiple of the plain "
+    "mean's, what is the mean squared error"
 )
 prediction(
     "surrogate_variance.masked",

@@ -234,14 +234,16 @@ GUIDE = Guide(
         ),
         Moment(
             "10",
-            "The table, its columns in this order: return, largest mean |r − 1|, against r = 1. Expect on CartPole "
-            "that PPO, D-PPO and SPO reach the top; that Sample Dropout lets the ratios run away, with a variance well "
-            "above that of A alone; and that D-PPO's variance is a little *above* PPO's. On Breakout expect PPO ahead "
-            "of D-PPO, and in both a quotient hardly above 1: there is next to nothing to limit there.",
+            "The table, its columns in this order: return, largest mean |r − 1|, against r = 1, of the kept. Expect on "
+            "CartPole that PPO, D-PPO and SPO reach the top; that Sample Dropout lets the ratios run away, with a "
+            "variance well above that of A alone; and that D-PPO's, over the whole batch, is a little *above* PPO's. "
+            "On Breakout expect PPO ahead of D-PPO. Keep the two readings apart: what the mask keeps scatters less in "
+            "the class A < 0, by construction; the batch as a whole does not.",
             misconception=(
                 "“D-PPO limits the variance, as its abstract says”, or the opposite, “so the paper is wrong.” On the "
-                "recorded runs *our mask* does not limit the variance; that is a sentence about our rule, our "
-                "fraction, two small worlds and short runs. And a third: “Sample Dropout keeps |r − 1| below δ.”"
+                "recorded runs *our mask* lowers the variance of what it keeps and not that of the batch; that is a "
+                "sentence about our rule, our fraction, two small worlds and short runs. And a third: “Sample Dropout "
+                "keeps |r − 1| below δ.”"
             ),
             remedy=(
                 "For the first two, write down what would have to be the same before one may say “replicated”: rule, "

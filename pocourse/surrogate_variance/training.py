@@ -143,13 +143,14 @@ def made(name: str, settings: Mapping) -> tuple[CartPole | Breakout, ActorCritic
 def variances(seen: Seen, *, rules: list, gamma: float, num_states: int) -> dict[str, Tensor]:
     r"""The variance of x = r A after an update, in each sign class of the advantage: [row] each, by name.
 
-    ``variance``: over the batch's samples, A from GAE, normalised over the batch. ``still``: the same with r = 1, that
-    is of A alone. ``kept``: over the samples that the row's method would keep. ``exact`` and ``bound``: over the
-    actions of the batch's states, all of them enumerated, A from a look one step ahead (action_values) on the same
-    scale, by state_class_variance and state_class_bound. ``rules`` holds for each method which samples it keeps, None
-    for all.
+    ``variance``: over the batch's samples, A from GAE, normalised over the batch (the loss does that in each
+    minibatch). ``still``: the same with r = 1, that is of A alone. ``kept``: over the samples that the row's method
+    would keep of the batch. ``exact`` and ``bound``: over the actions of the batch's states, all of them enumerated, A
+    from a look one step ahead (action_values) on the same scale, by state_class_variance and state_class_bound.
+    ``rules`` holds for each method which samples it keeps, None for all.
 
-    The samples' variance holds what the enumerated one does not: the noise of the returns behind each A.
+    The two are variances of different estimates: the samples' advantage carries the noise of the returns, the
+    enumerated one the errors of the critic.
     """
     samples = seen.samples
     logits = seen.agent.logits(seen.after, samples["obs"])
@@ -347,9 +348,9 @@ def _legend(figure, record):
 def late(record: Record | SavedRecord) -> dict[str, dict[str, float]]:
     """For each method what the last quarter of the run measured: medians over seeds of each seed's mean.
 
-    Beside the probed curves: ``moved`` is the variance against that at r = 1, ``slack`` the bound against the variance,
-    ``by_action`` the share of the samples' variance that the enumerated one makes up; each a median over seeds of
-    the seeds' own quotients, for each sign class.
+    Beside the probed curves: ``moved`` is the variance against that at r = 1, ``kept_share`` that of the samples kept
+    against all, ``slack`` the bound against the enumerated variance, ``by_action`` the enumerated variance against that
+    of the samples; each a median over seeds of the seeds' own quotients, for each sign class.
     """
     curves, points = record.curves(), len(record.steps)
     if not points:
@@ -357,13 +358,22 @@ def late(record: Record | SavedRecord) -> dict[str, dict[str, float]]:
     last, found = slice(points - max(1, points // 4), None), {}
     for m, method in enumerate(record.methods):
         mean = {key: curves[key][last, m].mean(0) for key in PROBED}
-        quotients = {"moved": ("variance", "still"), "slack": ("bound", "exact"), "by_action": ("exact", "variance")}
+        quotients = {"moved": ("variance", "still"), "kept_share": ("kept", "variance")}
+        quotients |= {"slack": ("bound", "exact"), "by_action": ("exact", "variance")}
         for name, (above, below) in quotients.items():
             for sign in CLASSES:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     mean[f"{name}_{sign}"] = mean[f"{above}_{sign}"] / mean[f"{below}_{sign}"]
         found[method] = {key: float(np.median(values)) for key, values in mean.items()}
     return found
+
+
+def against_still(record: Record | SavedRecord, method: str, sign: str, *, quarter: int = 3) -> np.ndarray:
+    """The variance against that at r = 1, each seed's mean over a quarter of the run, 0 to 3: [seed]."""
+    curves, m, points = record.curves(), record.methods.index(method), len(record.steps)
+    size = max(1, points // 4)
+    at = slice(points - size, None) if quarter == 3 else slice(quarter * size, (quarter + 1) * size)
+    return curves[f"variance_{sign}"][at, m].mean(0) / curves[f"still_{sign}"][at, m].mean(0)
 
 
 def describe(record: Record | SavedRecord) -> str:
@@ -385,17 +395,14 @@ def table(record: Record | SavedRecord) -> str:
     """The outcome as a Markdown table: final return, largest mean |r - 1|, and what the ratio does to the variance."""
     head = (
         "| method | final return | largest minibatch mean of \\|r − 1\\| | Var of r A, A ≥ 0 | A < 0 "
-        "| against r = 1, A ≥ 0 | A < 0 | bound against variance, A ≥ 0 | A < 0 |\n"
+        "| against r = 1, A ≥ 0 | A < 0 | of the kept, against all, A ≥ 0 | A < 0 |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
     )
     rows, seen = [], late(record)
     for method, s in record.summary().items():
         v = seen[method]
         cells = [method, said(s["final_return"]), largest_said(s)]
-        cells += [f"{v[f'variance_{sign}']:.2f}" for sign in CLASSES]
-        cells += [f"{v[f'moved_{sign}']:.2f}" for sign in CLASSES]
-        slack = [v[f"slack_{sign}"] for sign in CLASSES]
-        cells += [f"{x:,.0f}" if x >= 10 else f"{x:.1f}" for x in slack]
+        cells += [f"{v[f'{key}_{sign}']:.2f}" for key in ("variance", "moved", "kept_share") for sign in CLASSES]
         rows.append(f"| {' | '.join(cells)} |\n")
     return comparisons.unfinished(record) + head + "".join(rows)
 

@@ -186,7 +186,7 @@ tilt.twin(
 )
 tilt.twin(
     "second_order_in_the_step",
-    "The growth starts as t^2 Var A; what follows is exponential.",
+    "The growth only starts as t^2 Var A; after that the higher cumulants join in.",
     grown=lambda old, advantage, step: step**2 * instances.variance(old, advantage),
 )
 tilt.twin(
@@ -273,7 +273,7 @@ def deviation_says_no_more(draw, rarest=0.0):
 
 deviation_says_no_more.twin(
     "no_action_is_rare",
-    "With no probability below .05 no ratio exceeds 20, and the variance stays below 20 times the mean deviation.",
+    "Keep the action that gains at .05 or more, and the variance stays bounded: it needs an action that is rare.",
     rarest=0.05,
 )
 

@@ -56,10 +56,12 @@ def off(mine: Tensor, wanted: Tensor, tolerance: float = TOLERANCE) -> int | Non
     return None if close.all() else int((~close).long().argmax())
 
 
-def told(mine: Tensor, wanted: float, where: str, why: str, what: str = "value") -> str | None:
+def told(
+    mine: Tensor, wanted: float, where: str, why: str, what: str = "value", tolerance: float = TOLERANCE
+) -> str | None:
     """None if one number is what it must be, else a sentence: where, what came out, what must, and why."""
     single = mine.dtype == torch.float32
-    if off(mine, row(wanted)[0], LOOSE if single else TOLERANCE) is None:
+    if off(mine, row(wanted)[0], max(tolerance, LOOSE) if single else tolerance) is None:
         return None
     got, must = pair(mine, wanted)
     return f"{where} your {what} is {got}, and it must be {must}{unless_a_number(got, why)}. {why}"
@@ -96,12 +98,14 @@ def each_by_itself(answer: Answer, *tables: Tensor, at: Sequence[str], one: str,
             f"{one} with {at[index]} has the {what} {must} by itself and {beside} beside three others, in tensors of "
             f"shape [4, {size}]. Each has its own sums: they run over the last axis only."
         )
-    if (index := off(value(shape=(2, 2)), together)) is not None:
-        got, must = pair(value(shape=(2, 2))[index], together[index])
-        return (
-            f"{one} with {at[index]} has the {what} {got} in tensors of shape [2, 2, {size}], and {must} in those of "
-            f"shape [4, {size}]. Count axes from the end: `-1` is the last one, whatever comes before it."
-        )
+    for shape in ((2, 2), (2, 1, 2)):
+        stacked = value(shape=shape)
+        if (index := off(stacked, together)) is not None:
+            got, must = pair(stacked[index], together[index])
+            return (
+                f"{one} with {at[index]} has the {what} {got} in tensors of shape {[*shape, size]}, and {must} in "
+                f"those of shape [4, {size}]. Count axes from the end: `-1` is the last one, whatever comes before it."
+            )
     for where, mine in {"by itself": alone(torch.float32), "beside others": value(torch.float32)}.items():
         if (index := off(mine, itself, LOOSE)) is not None:
             got, must = pair(mine[index], itself[index])

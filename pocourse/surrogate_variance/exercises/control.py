@@ -5,7 +5,6 @@ from torch import Tensor
 
 from pocourse.lesson.exercises import exercise
 from pocourse.surrogate_variance.exercises._shared import (
-    LOOSE,
     each_by_itself,
     off,
     one_per_row,
@@ -79,8 +78,13 @@ in the variance (3.17).
         tuple(x.reshape(2, 2, 4) for x in _batches()),
         (row(0.5, 0.5, 0.5), row(3.0, -1.0, 4.0)),
         _one_of_them_equal(),
+        (_batches()[0][1], 100 * _batches()[1][1]),
     ],
 )
+
+
+# A guard below the fraction moves every value a little. How large it may be is the matter of one property alone.
+GUARDED = 1e-3
 
 
 def _three() -> tuple[Tensor, Tensor]:
@@ -151,6 +155,7 @@ def _(answer):
             f"x is {signed(advantage)} r there, so c is {signed(advantage)}, and what mean(r) = 1.625 has put in is "
             "taken out again.",
             "mean",
+            GUARDED,
         )
         if problem:
             return problem
@@ -164,7 +169,7 @@ def _(answer):
         "By hand: x = (1, 4, 9), with the means 14/3 of x and 2 of r. Cov(x, r) = ((−1)(−11/3) + 0 + (1)(13/3)) / 3 = "
         "8/3 and Var(r) = 2/3, so c = 4, and 14/3 − 4 × (2 − 1) = 2/3."
     )
-    return told(answer(*given), 2 / 3, f"for {_given(*given)}", why, "mean")
+    return told(answer(*given), 2 / 3, f"for {_given(*given)}", why, "mean", GUARDED)
 
 
 @control_variate.requires("four samples, by hand")
@@ -174,7 +179,7 @@ def _(answer):
         "By hand: x = (2, −1, 3, 0) with the mean 1, and r has the mean 0.5. Cov(x, r) = (−0.25 × 2) / 4 = −0.125 and "
         "Var(r) = 0.03125, so c = −4, and 1 + 4 × (0.5 − 1) = −1."
     )
-    return told(answer(*given), -1.0, f"for {_given(*given)}", why, "mean")
+    return told(answer(*given), -1.0, f"for {_given(*given)}", why, "mean", GUARDED)
 
 
 @control_variate.requires("the height at r = 1 of a straight line")
@@ -189,6 +194,7 @@ def _(answer):
             f"for r = (0.5, 1.25, 2, 4) and A = ({line}) / r, so that x = {line},",
             f"All points (r, x) lie on one straight line. c is its slope, {signed(slope)}, and m its height at r = 1.",
             "mean",
+            GUARDED,
         )
         if problem:
             return problem
@@ -197,16 +203,16 @@ def _(answer):
 
 @control_variate.requires("ratios close to one another")
 def _(answer):
-    ratio = row(1.0, 1.01, 1.01, 1.02)
-    mine = answer(ratio.clone(), (2 + 10 * (ratio - 1)) / ratio)
-    # A guard such as + 1e-8 below the fraction is right enough.
-    if off(mine, row(2.0)[0], LOOSE) is None:
+    ratio = row(0.999, 1.001, 1.001, 1.001)
+    mine = answer(ratio.clone(), (2 + 8 * (ratio - 1)) / ratio)
+    # The plain mean is 2.004. A twentieth of the way is left to guards such as + 1e-8 below the fraction.
+    if bool((mine - 2).abs() <= 0.0002):
         return None
     got, must = pair(mine, 2.0)
     return (
-        f"for r = (1, 1.01, 1.01, 1.02) and A = (2 + 10 (r − 1)) / r your mean is {got}, and it must be {must}"
-        f"{unless_a_number(got)}. Var(r) is 0.00005 there, which is not 0: ratios of an ordinary batch are that close. "
-        "What guards the division has to be far smaller."
+        f"for r = (0.999, 1.001, 1.001, 1.001) and A = (2 + 8 (r − 1)) / r your mean is {got}, and it must be {must}"
+        f"{unless_a_number(got)}. Var(r) is 0.00000075 there, which is not 0: ratios of an ordinary batch are that "
+        "close. What guards the division has to be far smaller."
     )
 
 
@@ -241,17 +247,26 @@ def _(answer):
     )
 
 
-@control_variate.requires("twice the advantages, twice the mean")
+@control_variate.requires("twice the advantages, twice the mean, and so for any factor")
 def _(answer):
     ratio, advantage = (x[1] for x in _batches())
     once, twice = answer(ratio.clone(), advantage.clone()), answer(ratio.clone(), 2 * advantage)
-    if off(twice, 2 * once) is None:
-        return None
-    got, must = pair(twice, 2 * once)
-    return (
-        f"for {_given(ratio, advantage)} your mean is {pair(once, twice)[0]}. With all advantages doubled it must be "
-        f"{must}, and yours is {got}. c is in units of A, as x is: does it double?"
-    )
+    if off(twice, 2 * once) is not None:
+        got, must = pair(twice, 2 * once)
+        return (
+            f"for {_given(ratio, advantage)} your mean is {pair(once, twice)[0]}. With all advantages doubled it must "
+            f"be {must}, and yours is {got}. c is in units of A, as x is: does it double?"
+        )
+    for factor, power in ((1e9, "10⁹"), (1e-9, "10⁻⁹")):
+        other = answer(ratio.clone(), factor * advantage) / factor
+        if off(other, once) is not None:
+            got, must = pair(other, once)
+            return (
+                f"for {_given(ratio, advantage)} your mean is {must}. With all advantages times {power} it must be "
+                f"{must} × {power}, and yours is {got} × {power}. c is in units of A, and may be of any size: is it, "
+                "or a part of it, held between two numbers?"
+            )
+    return None
 
 
 @control_variate.requires("the whole batch twice, the same mean")
@@ -470,6 +485,16 @@ def _(ratio, advantage):
     if (variance == 0).any():
         return x.mean(-1)
     return x.mean(-1) - (spread * x).mean(-1) / variance * (ratio.mean(-1) - 1)
+
+
+@control_variate.mutant(
+    "coefficient_held_down",
+    "c was held between −10 and 10. It is in units of A, and as large as the advantages make it.",
+)
+def _(ratio, advantage):
+    x, spread = _parts(ratio, advantage)
+    c = _over((spread * x).mean(-1), (spread**2).mean(-1)).clamp(-10, 10)
+    return x.mean(-1) - c * (ratio.mean(-1) - 1)
 
 
 @control_variate.mutant(

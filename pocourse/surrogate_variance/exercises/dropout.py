@@ -29,8 +29,8 @@ Write it. `sign_dropout(ratio, advantage, drop_fraction)` receives
 - `drop_fraction`, a number with 0 ≤ `drop_fraction` < 1
 
 and returns a mask: a tensor of the same shape and of dtype `torch.bool`, True for each sample that is *kept*, in
-the order in which the samples came. A class can be empty. Among equal x, and where the count lies half-way
-between two whole numbers, you may choose.
+the order in which the samples came. A class can be empty. Which of several equal x go, you may choose, though not how
+many; and where the count lies half-way between two whole numbers, you may choose which of them.
 """,
     stub='''
 def sign_dropout(ratio, advantage, drop_fraction):
@@ -130,12 +130,33 @@ def _vanished() -> tuple[Tensor, Tensor]:
     return row(1.1, 0.9, 0.0, 0.7, 1.2, 0.8), row(2.0, -1.0, -5.0, -3.0, 1.0, 0.5)
 
 
+def _nearly_equal(step: float) -> tuple[Tensor, Tensor]:
+    """Five of each class, whole numbers of steps away from 1 and from −1."""
+    return torch.ones(10, dtype=torch.float64), row(*[1.0] * 5, *[-1.0] * 5) + step * _steps()
+
+
+def _steps() -> Tensor:
+    return row(3, 1, 4, 0, 2, 3, 1, 4, 0, 2)
+
+
 def _mask(
-    answer, ratio: Tensor, advantage: Tensor, drop_fraction: float, dropped: Sequence[int], why: str
+    answer,
+    ratio: Tensor,
+    advantage: Tensor,
+    drop_fraction: float,
+    dropped: Sequence[int],
+    why: str,
+    *,
+    power: int = 0,
+    dtypes: Sequence[torch.dtype] = (torch.float64, torch.float32),
 ) -> str | None:
-    """None if exactly these samples are dropped, else which one is not as it must be."""
-    for dtype in (torch.float64, torch.float32):
-        keep = answer(ratio.to(dtype), advantage.to(dtype), drop_fraction=drop_fraction)
+    """None if exactly these samples are dropped, else which one is not as it must be.
+
+    The answer sees advantages that are 10 to the ``power`` times as large.
+    """
+    times = f" × 10{str(power).translate(_RAISED)}" if power else ""
+    for dtype in dtypes:
+        keep = answer(ratio.to(dtype), (advantage * 10.0**power).to(dtype), drop_fraction=drop_fraction)
         wanted = torch.ones(len(ratio), dtype=torch.bool)
         wanted[list(dropped)] = False
         if (keep == wanted).all():
@@ -146,12 +167,15 @@ def _mask(
         must = sorted(float(value) for value in x[~wanted])
         single = "" if dtype == torch.float64 else ", in single precision (torch.float32),"
         return (
-            f"for x = r A = {words(x)}{_signs(advantage)} and `drop_fraction` = {drop_fraction:g}{single} you drop "
-            f"{_those(mine)}, and what must go is {_those(must)}. The sample number {index + 1}, with r = "
-            f"{signed(ratio[index])} and A = {signed(advantage[index])}, must be "
+            f"for x = r A = {words(x)}{times}{_signs(advantage)} and `drop_fraction` = {drop_fraction:g}{single} you "
+            f"drop {_those(mine, times)}, and what must go is {_those(must, times)}. The sample number {index + 1}, "
+            f"with r = {signed(ratio[index])} and A = {signed(advantage[index])}{times}, must be "
             f"{'kept' if wanted[index] else 'dropped'}. {why}"
         )
     return None
+
+
+_RAISED = str.maketrans("−-0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _signs(advantage: Tensor) -> str:
@@ -159,8 +183,10 @@ def _signs(advantage: Tensor) -> str:
     return f" (A = {words(advantage)})" if (advantage == 0).any() else ""
 
 
-def _those(values: list[float]) -> str:
-    return f"x = {words(values)}" if len(values) > 1 else f"x = {signed(values[0])}" if values else "nothing"
+def _those(values: list[float], times: str = "") -> str:
+    if not values:
+        return "nothing"
+    return f"x = {words(values) if len(values) > 1 else signed(values[0])}{times}"
 
 
 @sign_dropout.requires("a mask for the batch, True for what is kept")
@@ -212,6 +238,8 @@ def _(answer):
         (0.2, (7, 1), "0.2 × 7 = 1.4 is rounded to 1, and 0.2 × 3 = 0.6 to 1."),
         (0.1, (7,), "0.1 × 7 = 0.7 is rounded to 1, and 0.1 × 3 = 0.3 to 0."),
         (0.35, (7, 0, 1), "0.35 × 7 = 2.45 is rounded to 2, and 0.35 × 3 = 1.05 to 1."),
+        (0.356, (7, 0, 1), "0.356 × 7 = 2.492 is rounded to 2, and 0.356 × 3 = 1.068 to 1."),
+        (0.358, (7, 0, 4, 1), "0.358 × 7 = 2.506 is rounded to 3, and 0.358 × 3 = 1.074 to 1."),
         (0.05, (), "0.05 × 7 = 0.35 and 0.05 × 3 = 0.15 are rounded to 0."),
         (
             0.9,
@@ -224,7 +252,10 @@ def _(answer):
             return problem
     ratio, advantage = row(1.2, 0.9, 1.1, 0.8), row(1.0, -2.0, 3.0, -1.0)
     why = "Two have A ≥ 0, two A < 0. 0.9 × 2 = 1.8 is rounded to 2 in either class, and nothing is left of this batch."
-    return _mask(answer, ratio, advantage, 0.9, (0, 1, 2, 3), why)
+    if problem := _mask(answer, ratio, advantage, 0.9, (0, 1, 2, 3), why):
+        return problem
+    why = "Each class has one sample, and 0.55 × 1 = 0.55 is rounded to 1: halves are the border, and no other number."
+    return _mask(answer, row(1.2, 0.9), row(1.0, -2.0), 0.55, (0, 1), why)
 
 
 @sign_dropout.requires("an advantage of zero belongs to A ≥ 0")
@@ -252,13 +283,62 @@ def _(answer):
     return None
 
 
+@sign_dropout.requires("x that are nearly equal are told apart")
+def _(answer):
+    # Half precision has three digits, single precision seven, and double sixteen.
+    both = (torch.float64, torch.float32)
+    for digits, dtypes in ((5, both), (10, both[:1])):
+        steps, (ratio, advantage) = _steps(), _nearly_equal(10.0**-digits)
+        small = f"10{str(-digits).translate(_RAISED)}"
+        for dtype in dtypes:
+            keep = answer(ratio.to(dtype), advantage.to(dtype), drop_fraction=0.4)
+            wanted = steps >= 2
+            if (keep == wanted).all():
+                continue
+            index = int((keep != wanted).long().argmax())
+            base = "1" if index < 5 else "−1"
+            return (
+                f"for five x with A ≥ 0, 1 + (3, 1, 4, 0, 2) × {small}, five with A < 0, −1 + (3, 1, 4, 0, 2) × "
+                f"{small}, and `drop_fraction` = 0.4, in {dtype}, you {'keep' if keep[index] else 'drop'} {base} + "
+                f"{steps[index]:g} × {small}, and the two smallest of each class must go: {base} + 0 × {small} and "
+                f"{base} + 1 × {small}. {dtype} tells them apart. Is x rounded somewhere, or turned into fewer digits?"
+            )
+    return None
+
+
 @sign_dropout.requires("advantages of any size")
 def _(answer):
-    for factor in (1e4, 0.01):
+    for power in (4, 13, -2, -13):
         ratio, advantage = _ten()
-        why = f"All advantages were multiplied by {factor:g}: ranks do not notice. Is there a fixed number somewhere?"
-        if problem := _mask(answer, ratio, factor * advantage, 0.4, (2, 3, 4, 9), why):
+        raised = f"10{str(power).translate(_RAISED)}"
+        why = f"All advantages were multiplied by {raised}: ranks do not notice. Is there a fixed number somewhere?"
+        if problem := _mask(answer, ratio, advantage, 0.4, (2, 3, 4, 9), why, power=power):
             return problem
+    return None
+
+
+@sign_dropout.requires("equal x: which of them goes is free, how many is not")
+def _(answer):
+    cases = (
+        (row(1.0, 1.0, 1.0, 1.0, 10.0), 0.2, 1),
+        (row(2.0, 0.5, 2.0, 2.0, 10.0), 0.4, 2),
+        (row(3.0, 3.0, 3.0, 3.0, 3.0), 0.6, 3),
+        (row(-4.0, -1.0, -4.0, -4.0, -4.0), 0.4, 2),
+        (row(-7.0, -1.0, -9.0, -1.0, -1.0), 0.6, 3),
+    )
+    for x, drop_fraction, count in cases:
+        keep = answer(torch.ones_like(x), x.clone(), drop_fraction=drop_fraction)
+        gone = int((~keep).sum())
+        given = f"for x = r A = {words(x)}, all of one class, and `drop_fraction` = {drop_fraction:g} you drop"
+        if gone != count:
+            return (
+                f"{given} {gone}, and it must be {count}: {drop_fraction:g} × 5. Which of the equal x go is free, how "
+                "many is not. A threshold cannot tell them apart: sort, and count."
+            )
+        if x[~keep].max() > x[keep].min():
+            return (
+                f"{given} {_those(sorted(x[~keep].tolist()))} and keep x = {signed(x[keep].min())}, which is smaller."
+            )
     return None
 
 
@@ -532,8 +612,10 @@ def _(ratio, advantage, drop_fraction):
 def _(ratio, advantage, drop_fraction):
     x, positive = ratio * advantage, advantage >= 0
     alike = positive.unsqueeze(0) == positive.unsqueeze(1)
-    smaller = (alike & (x.unsqueeze(0) < x.unsqueeze(1))).sum(-1)
-    return smaller >= torch.round(alike.sum(-1) * drop_fraction)
+    place = torch.arange(len(x))
+    earlier = (x.unsqueeze(0) == x.unsqueeze(1)) & (place.unsqueeze(0) < place.unsqueeze(1))
+    before = (alike & (earlier | (x.unsqueeze(0) < x.unsqueeze(1)))).sum(-1)
+    return before >= torch.round(alike.sum(-1) * drop_fraction)
 
 
 @sign_dropout.accepts("topk of what stays")

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pocourse.lesson.exercises import exercise
 from pocourse.surrogate_variance.exercises._shared import (
+    LOOSE,
     each_by_itself,
     off,
     one_per_row,
@@ -13,12 +14,13 @@ from pocourse.surrogate_variance.exercises._shared import (
     signed,
     table,
     told,
+    unless_a_number,
     words,
 )
 
 surrogate_variance = exercise(
     "surrogate_variance.surrogate_variance",
-    title="What one sample of the surrogate scatters",
+    title="How far one sample of the surrogate scatters",
     section="1",
     difficulty=2,
     minutes=6,
@@ -64,7 +66,7 @@ In the computer it loses digits when L is much larger than the scatter: both ter
 """,
     parameters=("prob_old", "ratio", "advantage"),
     returns=one_per_row("action"),
-    probes=lambda: [_three_actions(), _states(), _rare()],
+    probes=lambda: [_three_actions(), _states(), _rare(), _far_from_zero()],
 )
 
 
@@ -81,8 +83,14 @@ def _states() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rare() -> tuple[Tensor, Tensor, Tensor]:
-    """One action in a thousand has x = 1000, the others have x = 0."""
-    return row(0.001, 0.999), row(500.0, 0.5 / 0.999), row(2.0, 0.0)
+    """One draw in five thousand brings x = 20000, the others x = 0."""
+    return row(0.0002, 0.9998), row(4000.0, 0.2 / 0.9998), row(5.0, 0.0)
+
+
+def _far_from_zero() -> tuple[Tensor, Tensor, Tensor]:
+    """x = (100.1, 103.4), L = 102.41, Var = 2.2869."""
+    ratio = row(0.4, 0.88 / 0.7)
+    return row(0.3, 0.7), ratio, row(100.1, 103.4) / ratio
 
 
 def _given(prob_old: Tensor, ratio: Tensor, advantage: Tensor) -> str:
@@ -168,14 +176,46 @@ def _(answer):
 
 @surrogate_variance.requires("a rare action with a large ratio")
 def _(answer):
-    given = _rare()
-    return told(
-        answer(*given),
-        999.0,
-        f"for {_given(*given)}, that is x = (1000, 0),",
-        "By hand: one draw in a thousand brings 1000, so L = 1, and 0.001 × 999² + 0.999 × 1² = 999. The ratio "
-        "enters with its square, and nothing is held down.",
-        "variance",
+    further = row(2e-7, 1 - 2e-7), row(4e6, 0.2 / (1 - 2e-7)), row(5.0, 0.0)
+    for given, wanted, said, hand in (
+        (
+            _rare(),
+            79984,
+            "for p = (0.0002, 0.9998), r = (4000, 0.2) and A = (5, 0), that is x = (20000, 0),",
+            "one draw in five thousand brings 20000, so L = 4, and 0.0002 × 19996² + 0.9998 × 4² = 79984",
+        ),
+        (
+            further,
+            79999984,
+            "for p = (0.0000002, 0.9999998), r = (4000000, 0.2) and A = (5, 0), that is x = (20000000, 0),",
+            "one draw in five million brings 20000000, so L = 4, and 0.0000002 × 20000000² − 4² = 79999984",
+        ),
+    ):
+        mine = answer(*given)
+        if off(mine, row(wanted)[0]) is not None:
+            got = f"{float(mine):.1f}"  # numbers of this size would come out with exponents
+            return (
+                f"{said} your variance is {got}, and it must be {wanted}{unless_a_number(got)}. By hand: {hand}. The "
+                "ratio enters with its square, nothing is held down, and no action is too rare to count."
+            )
+    return None
+
+
+@surrogate_variance.requires("as exact as the numbers that came in")
+def _(answer):
+    mine = answer(*_far_from_zero())
+    wanted = row(2.2869)[0]
+    if off(mine, wanted, 1e-9) is None:
+        return None
+    where = "for p = (0.3, 0.7), r = (0.4, 0.88 / 0.7) and A = x / r with x = (100.1, 103.4), all in torch.float64,"
+    if off(mine, wanted, LOOSE) is not None:
+        why = (
+            "By hand: L = 30.03 + 72.38 = 102.41, so the deviations are −2.31 and 0.99, and 0.3 × 2.31² + 0.7 × 0.99²."
+        )
+        return told(mine, 2.2869, where, why, "variance")
+    return (
+        f"{where} your variance is {float(mine):.11g}, and it must be 2.2869. The first digits are right, and the "
+        "others lost: somewhere inside is single precision. Leave out `.float()`: compute in the dtype of the input."
     )
 
 
@@ -351,6 +391,28 @@ def _(prob_old, ratio, advantage):
     x = ratio.clamp(0, 10) * advantage
     mean = (prob_old * x).sum(-1, keepdim=True)
     return (prob_old * (x - mean) ** 2).sum(-1)
+
+
+@surrogate_variance.mutant(
+    "rare_actions_left_out",
+    "An action that is drawn once in ten thousand times can bring more than all others together, for its ratio may be "
+    "as large as it is rare.",
+)
+def _(prob_old, ratio, advantage):
+    x = ratio * advantage
+    mean = (prob_old * x).sum(-1, keepdim=True)
+    return torch.where(prob_old > 1e-3, prob_old * (x - mean) ** 2, 0.0).sum(-1)
+
+
+@surrogate_variance.mutant(
+    "single_precision_inside",
+    "Single precision keeps seven digits of x. Where x is large and scatters little, few of them are left for the "
+    "deviations.",
+)
+def _(prob_old, ratio, advantage):
+    x = (ratio * advantage).float()
+    mean = (prob_old.float() * x).sum(-1, keepdim=True)
+    return (prob_old.float() * (x - mean) ** 2).sum(-1).to(ratio.dtype)
 
 
 @surrogate_variance.mutant(

@@ -414,7 +414,7 @@ piece(
         "On the left all rewards are raised by the same number, from 0 to 5. How much the estimate really varies from "
         "batch to batch does not change, and a bootstrap of pairs says so. The frozen error grows and grows. On the "
         "right are the intervals of sixteen batches with rewards round 1: both hold the truth, and the frozen one is "
-        "many times too wide: nobody complains of a missed truth, one merely believes to know little."
+        "many times too wide: nobody complains of a missed truth, one merely believes one knows little."
     ),
     right=bootstrap_of_pairs,
     exercise="surrogate_variance.catch_frozen_denominator",

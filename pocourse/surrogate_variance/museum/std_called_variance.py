@@ -99,7 +99,7 @@ Write `is_a_variance(measure)`. `measure(values)` takes a tensor of shape [n] wi
 `True` if it is the variance of the values; otherwise `False`. It may divide by n, by n − 1, or by another number that
 depends **only on n**: a squared standard error is a variance as well, that of a mean.
 
-Names are no evidence. The codes on trial have misleading ones.
+Names are no evidence: the codes on trial come without theirs.
 """,
     stub="""
 def is_a_variance(measure):
@@ -256,9 +256,12 @@ def _(measure):
     return True
 
 
-@is_a_variance.mutant("trusts_the_name", "It goes by the name of the function. Names are no evidence.")
+@is_a_variance.mutant(
+    "always_false",
+    "It says False to everything on trial. A property that goes by names does so: the codes come without theirs.",
+)
 def _(measure):
-    return "var" in measure.__name__
+    return False
 
 
 @is_a_variance.mutant("scale_alone", "It doubles the values, and E[x²] becomes four times as large as well.")

@@ -453,9 +453,10 @@ piece(
     section="5",
     wrong=Wrong(
         "unbias_that_biases",
-        "The interval from 1/(1+δ) to 1+δ is symmetric in log r, where |r − 1| < δ is not. It takes more than that: a "
-        "mean over the kept samples is a mean under another distribution, the old policy's *given that the sample is "
-        "kept*. E[rA | kept] is not E[rA], wherever the interval lies; in general not even E[r | kept] is 1.",
+        "The interval from 1/(1+δ) to 1+δ is symmetric in log r, where |r − 1| < δ is not. But symmetry makes no "
+        "estimate unbiased: a mean over the kept samples is a mean under another distribution, the old policy's *given "
+        "that the sample is kept*. E[rA | kept] is not E[rA], wherever the interval lies; in general not even "
+        "E[r | kept] is 1.",
         unbias_that_biases,
         "the public code of Sample Dropout",
     ),
