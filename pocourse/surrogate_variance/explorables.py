@@ -261,7 +261,7 @@ def who_is_dropped() -> Explorable:
         Curve("A < 0, kept", found["down"], advantage[advantage < 0], {"color": BAD, "marker": "v", **dots}, "points"),
     ]
     words = [
-        Mark("text", (np.sign(c) * (REACH - 0.08), abs(c) / REACH + 0.09), f"{c:g}".replace("-", "−"), FAINT,
+        Mark("text", (np.sign(c) * (REACH - 0.08), abs(c) / REACH + 0.09), f"{c:g}".replace("-", "−"), INK,
              "end" if c > 0 else "start")
         for c in LEVELS
         if abs(c) > 0.5
@@ -391,7 +391,7 @@ def frontier() -> Explorable:
             Curve(name, y, x, {"color": LINE_OF[name]["color"], "marker": MARKER_OF[name], "size": 6.5}, "points")
         )
         errors.append(Curve(name, np.repeat(_near(cost[name]), 2, -1), strengths[[0, -1]], LINE_OF[name], label=""))
-    words = [Mark("text", (c + 0.04, 0.1), f"{c:g}", FAINT) for c in COSTS]
+    words = [Mark("text", (c + 0.04, 0.1), f"{c:g}", INK) for c in COSTS]
     factor = "{:.2f}"
     return Explorable(
         "surrogate_variance.frontier",

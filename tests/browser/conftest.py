@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from built_site import built
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -177,6 +178,14 @@ def served():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def address(served):
+    """The built site's address."""
+    folder, done = built()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return served(folder)
 
 
 # --- JupyterLab -----------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from chapters import CHAPTERS, IDS, built
 
 from pocourse.lesson import explorable
 from pocourse.lesson.explorable import Control, Curve, Explorable, Panel, Readout, compute, frame
 from pocourse.lesson.figures import LINES
-from pocourse.ratio_clipping import explorables
 
 FLOOR = 20  # frames per second while the slider is dragged
 X = np.linspace(-1, 1, 9)
@@ -368,16 +368,13 @@ def test_it_follows_the_theme(opened, scheme, change, dark):
 # --- the course's own -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chapter():
-    return {name: build() for name, build in explorables.EXPLORABLES.items()}
-
-
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_chapters_explorables_are_drawn_as_stored(page, served, tmp_path, chapter):
-    write(tmp_path, *(explorable.bundle(ex) for ex in chapter.values()))
+    shown = [built(id) for id in CHAPTERS[chapter].ids]
+    write(tmp_path, *(explorable.bundle(ex) for ex in shown))
     page.goto(f"{served(tmp_path)}/index.html")
     page.wait_for_function("() => [...document.querySelectorAll('[data-explorable]')].every(h => h.shadowRoot)")
-    for which, ex in enumerate(chapter.values()):
+    for which, ex in enumerate(shown):
         assert_shows(page, ex, which=which)
         query = "&".join(f"{c.name}={explorable._key(c.values[0])}" for c in ex.controls)
         page.evaluate("hash => { location.hash = hash; }", f"#{ex.id}?{query}")
@@ -402,9 +399,9 @@ _CLEAR = """host => [...host.shadowRoot.querySelectorAll('svg.figure, svg.more')
 
 
 @pytest.mark.parametrize("width", [390, 784, 1400])
-def test_no_line_goes_through_its_own_words(page, served, tmp_path, chapter, width):
+def test_no_line_goes_through_its_own_words(page, served, tmp_path, width):
     page.set_viewport_size({"width": width, "height": 800})
-    write(tmp_path, explorable.bundle(chapter["scatter"]))
+    write(tmp_path, explorable.bundle(built("ratio_clipping.scatter")))
     page.goto(f"{served(tmp_path)}/index.html")
     page.locator("svg.figure").wait_for()
     found = dict(page.locator("[data-explorable]").evaluate(_CLEAR))
@@ -414,9 +411,9 @@ def test_no_line_goes_through_its_own_words(page, served, tmp_path, chapter, wid
 
 
 @pytest.mark.parametrize("width", [390, 784])
-def test_numbers_that_belong_together_stand_in_one_line(page, served, tmp_path, chapter, width):
+def test_numbers_that_belong_together_stand_in_one_line(page, served, tmp_path, width):
     page.set_viewport_size({"width": width, "height": 800})
-    write(tmp_path, explorable.bundle(chapter["scatter"]), explorable.bundle(chapter["balls"]))
+    write(tmp_path, *(explorable.bundle(built(f"ratio_clipping.{name}")) for name in ("scatter", "balls")))
     page.goto(f"{served(tmp_path)}/index.html")
     page.locator("svg.figure").nth(1).wait_for()
     rows = {}
@@ -445,11 +442,11 @@ _SHAKE = """() => new Promise(done => {
 })"""
 
 
-@pytest.mark.parametrize("name", explorables.EXPLORABLES)
-def test_a_hand_that_shakes_is_followed(page, served, tmp_path, chapter, name, drawings):
-    write(tmp_path, explorable.bundle(chapter[name]))
+@pytest.mark.parametrize("id", IDS)
+def test_a_hand_that_shakes_is_followed(page, served, tmp_path, id, drawings):
+    write(tmp_path, explorable.bundle(built(id)))
     page.goto(f"{served(tmp_path)}/index.html")
     page.locator("svg.figure").wait_for()
     count, rate = drawings(page.locator("[data-explorable]"), lambda: page.evaluate(_SHAKE))
-    print(f"{name}: {rate:.0f} frames per second, each another one, over {count} drawings")
+    print(f"{id}: {rate:.0f} frames per second, each another one, over {count} drawings")
     assert count > 5 and rate >= FLOOR

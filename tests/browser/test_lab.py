@@ -12,14 +12,33 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from chapters import CHAPTERS, built
+from test_access import assert_moves_by_keyboard
 
+import pocourse.ratio_clipping.exercises
+import pocourse.surrogate_variance.exercises  # noqa: F401
+from pocourse.lesson import exercises
 from pocourse.ratio_clipping import bench
 
 HERE = Path(__file__).parent
-NOTEBOOK = "02_ratio_clipping.ipynb"
-RIGHT = '''def ppo_clip(ratio, advantage, clip_eps=0.2):
+# Of each chapter an exercise, a right answer, and the slip that makes it a wrong one.
+ANSWERS = {
+    "ratio_clipping": (
+        "ppo_clip",
+        '''def ppo_clip(ratio, advantage, clip_eps=0.2):
     """One value of PPO's clipped objective per sample."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantage)'''
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantage)''',
+        ("minimum", "maximum"),
+    ),
+    "surrogate_variance": (
+        "surrogate_variance",
+        '''def surrogate_variance(prob_old, ratio, advantage):
+    """The variance of one sample x = r A of the surrogate, for each state."""
+    x = ratio * advantage
+    return (prob_old * (x - (prob_old * x).sum(-1, keepdim=True)).square()).sum(-1)''',
+        ("(prob_old * x).sum(-1, keepdim=True)", "x.mean(-1, keepdim=True)"),
+    ),
+}
 
 
 # --- the fixtures themselves ----------------------------------------------------------------------
@@ -86,18 +105,25 @@ def test_a_page_tells_what_goes_wrong_on_it(page, served, tmp_path):
     assert "failed request: https://name.example/: net::ERR_NAME_NOT_RESOLVED" in found
 
 
-# --- notebook 02 ----------------------------------------------------------------------------------
+# --- the notebooks --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def book(lab, new_page):
-    """Notebook 02, all cells run once, on a page that the tests of this section share."""
+def book(lab, new_page, request):
+    """A chapter's notebook, all cells run once, on a page that the tests of this section share."""
     with new_page() as page:
-        lab.open(page, NOTEBOOK)
+        page.chapter = CHAPTERS[request.param]
+        lab.open(page, page.chapter.notebook.name)
         lab.run_all(page)
         yield page
 
 
+# All that is done with one notebook is done before the next is opened: so pytest orders what is of the module.
+EVERY = pytest.mark.parametrize("book", CHAPTERS, indirect=True)
+RATIO = pytest.mark.parametrize("book", ["ratio_clipping"], indirect=True)
+
+
+@EVERY
 def test_all_cells_run_without_a_complaint(lab, book):
     cells = [cell for cell in lab.cells(book) if cell["type"] == "code"]
     assert len(cells) > 40
@@ -107,19 +133,24 @@ def test_all_cells_run_without_a_complaint(lab, book):
     assert book.problems == []
 
 
+@EVERY
 def test_a_right_answer_is_told_to_be_right(lab, book):
-    grade = 'grade("ratio_clipping.ppo_clip"'
+    name, right, slip = ANSWERS[book.chapter.name]
+    stub, grade = f"def {name}(", f'grade("{book.chapter.name}.{name}"'
+    title = exercises.find(f"{book.chapter.name}.{name}").title
+    assert right != right.replace(*slip)
     assert "not attempted" in lab.cell(book, grade).inner_text()
-    lab.write(book, "def ppo_clip(", RIGHT)
-    lab.run_cell(book, "def ppo_clip(")
+    lab.write(book, stub, right)
+    lab.run_cell(book, stub)
     cell = lab.run_cell(book, grade)
-    cell.get_by_text("PPO's clip: right").wait_for()
+    cell.get_by_text(f"{title}: right").wait_for()
     assert "not attempted" not in cell.inner_text()
-    lab.write(book, "def ppo_clip(", RIGHT.replace("minimum", "maximum"))
-    lab.run_cell(book, "def ppo_clip(")
-    lab.run_cell(book, grade).get_by_text("PPO's clip: not yet").wait_for()
+    lab.write(book, stub, right.replace(*slip))
+    lab.run_cell(book, stub)
+    lab.run_cell(book, grade).get_by_text(f"{title}: not yet").wait_for()
 
 
+@RATIO
 def test_a_hint_opens(lab, book):
     cell = lab.cell(book, 'hint("ratio_clipping.ppo_clip"')
     first = cell.get_by_text("compete, and the smaller one wins")
@@ -131,6 +162,7 @@ def test_a_hint_opens(lab, book):
     assert first.last.is_visible() and second.is_enabled()
 
 
+@RATIO
 @pytest.mark.parametrize(
     "words", ['predict("ratio_clipping.tightness")', 'hint("ratio_clipping.spo")', "chapter_quiz("]
 )
@@ -149,6 +181,7 @@ def test_a_form_that_lives_hides_the_card_that_stands_in_for_it(lab, book, words
     assert not outputs.first.is_visible()
 
 
+@RATIO
 def test_a_question_is_checked_and_explained(lab, book):
     box = lab.cell(book, 'chapter_quiz("ratio_clipping")').locator(".pocourse-ask").first
     box.scroll_into_view_if_needed()
@@ -161,6 +194,7 @@ def test_a_question_is_checked_and_explained(lab, book):
     assert re.match(r"Right|Not right", said.inner_text())
 
 
+@RATIO
 def test_a_prediction_is_kept_and_comes_back(lab, book):
     box = lab.cell(book, 'predict("ratio_clipping.deepest")').locator(".pocourse-ask").first
     box.scroll_into_view_if_needed()
@@ -171,25 +205,18 @@ def test_a_prediction_is_kept_and_comes_back(lab, book):
     assert "0.37" in compared.inner_text()
 
 
-def test_an_explorable_answers_to_the_keyboard(lab, book):
-    drawn = [c["index"] for c in lab.cells(book) if "data-explorable" in str(c["outputs"])]
-    assert len(drawn) == 3
-    lab.show(book, drawn[0])
-    host = book.locator(f'.jp-Notebook [data-windowed-list-index="{drawn[0]}"] [data-explorable]').first
-    slider = host.get_by_role("slider").first
-    slider.scroll_into_view_if_needed()
-    picture = host.locator("svg[aria-label]").first
-    before = slider.get_attribute("aria-valuetext"), picture.inner_html()
-    active = book.evaluate("() => window.coursePanel.content.activeCellIndex")
-    slider.focus()
-    for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):  # one of the ways there is room
-        slider.press(key)
-    book.wait_for_timeout(200)
-    after = slider.get_attribute("aria-valuetext"), picture.inner_html()
-    assert after[0] != before[0] and after[1] != before[1]
-    assert book.evaluate("() => window.coursePanel.content.activeCellIndex") == active
+@EVERY
+def test_an_explorable_answers_to_the_keyboard_as_the_chapter_says(lab, book):
+    drawn = {c["index"]: str(c["outputs"]) for c in lab.cells(book) if "data-explorable" in str(c["outputs"])}
+    assert len(drawn) == len(book.chapter.ids)
+    ex = built(book.chapter.computed[0])
+    (index,) = (index for index, outputs in drawn.items() if f'data-explorable="{ex.id}"' in outputs)
+    lab.show(book, index)
+    assert_moves_by_keyboard(book, ex)
+    assert book.evaluate("() => window.coursePanel.content.activeCellIndex") == index
 
 
+@RATIO
 def test_in_jupyterlab_dragging_is_fluent(lab, book, drawings):
     drawn = [c["index"] for c in lab.cells(book) if "data-explorable" in str(c["outputs"])]
     for index in drawn:
@@ -211,6 +238,7 @@ def test_in_jupyterlab_dragging_is_fluent(lab, book, drawings):
         assert count > 5 and rate >= 20
 
 
+@EVERY
 def test_nothing_went_wrong_on_the_way(book):
     assert book.problems == []
 

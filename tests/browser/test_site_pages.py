@@ -2,22 +2,12 @@
 
 import pytest
 from built_site import built
+from chapters import CHAPTERS
 
-from pocourse.lesson import notebooks
-
-STEMS = [path.stem for path in notebooks.shipped()]
-FORMULAS = [f"{folder}/{stem}.html" for stem in STEMS for folder in ("notebooks", "claims")]
-PAGES = ["index.html", *FORMULAS, "claims/index.html", "exercises.html", "museum.html", "teaching.html"]
-PAGES += ["teaching/02_ratio_clipping.html", "bibliography.html", "api/lesson.html", "api/ratio_clipping.html"]
-PAGES += ["sheets/02_ratio_clipping.html"]
+FORMULAS = [page for chapter in CHAPTERS.values() for page in chapter.pages if page.startswith(("notebooks", "claims"))]
+PAGES = ["index.html", *(page for chapter in CHAPTERS.values() for page in chapter.pages), "claims/index.html"]
+PAGES += ["exercises.html", "museum.html", "teaching.html", "bibliography.html", "api/lesson.html"]
 _COLOUR = "() => getComputedStyle(document.body).backgroundColor"
-
-
-@pytest.fixture(scope="session")
-def address(served):
-    folder, done = built()
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return served(folder)
 
 
 def opened(page, address, name):
@@ -62,11 +52,15 @@ def test_a_broken_formula_is_found(page, address):
     assert page.locator(".katex-error").count() == 1
 
 
-def test_the_search_finds_the_clip(page, address):
-    opened(page, address, "search.html?q=clip")
+@pytest.mark.parametrize(
+    ("word", "stem"),
+    [("clip", "02_ratio_clipping"), ("dropout", "03_surrogate_variance")],
+)
+def test_the_search_finds_a_word_where_it_stands(page, address, word, stem):
+    opened(page, address, f"search.html?q={word}")
     page.locator("#search-results li a").first.wait_for()
     assert page.locator("#search-results li").count() >= 3
-    assert page.locator("#search-results li a[href*='notebooks/02_ratio_clipping']").count() >= 1
+    assert page.locator(f"#search-results li a[href*='notebooks/{stem}']").count() >= 1
     assert page.problems == []
 
 
@@ -130,9 +124,17 @@ def test_without_scripts_a_line_says_why_formulas_are_tex(new_page, address):
         assert line not in page.locator("body").inner_text()
 
 
-@pytest.mark.parametrize("target", ["eq-2.13", "exercise-ppo-clip"])
-def test_an_address_leads_to_its_place(page, address, target):
-    opened(page, address, f"notebooks/02_ratio_clipping.html#{target}")
+@pytest.mark.parametrize(
+    ("chapter", "target"),
+    [
+        ("ratio_clipping", "eq-2.13"),
+        ("ratio_clipping", "exercise-ppo-clip"),
+        ("surrogate_variance", "eq-3.13"),
+        ("surrogate_variance", "exercise-sign-dropout"),
+    ],
+)
+def test_an_address_leads_to_its_place(page, address, chapter, target):
+    opened(page, address, f"{CHAPTERS[chapter].page}#{target}")
     page.wait_for_timeout(300)
     top = page.evaluate("id => document.getElementById(id).getBoundingClientRect().top", target)
     assert 0 <= top < 700
