@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import NoHostSync
 
+from pocourse import _check
 from pocourse.engine import ActorCritic, SeedStreams, collect, on_policy, start
 from pocourse.engine.on_policy import Samples, Seen
 from pocourse.lesson import live, paths
@@ -173,6 +175,17 @@ def test_each_method_is_measured_by_its_own_rule(cartpole):
     found = training.variances(half, rules=[None, training.RULES["D-PPO"]], gamma=0.99, num_states=8)
     kept, whole = found["kept_negative"], found["variance_negative"]
     assert torch.equal(kept[:3], whole[:3]) and bool((kept[3:] != whole[3:]).all())
+
+
+@pytest.mark.parametrize("name", training.COMPARISONS)
+def test_what_is_measured_and_minimised_does_not_wait_for_the_device(name, cartpole, breakout):
+    seen = {"cartpole": cartpole, "breakout": breakout}[name]
+    three = [None, *training.RULES.values()]
+    logp = torch.randn(3, 20, dtype=torch.float64).requires_grad_()
+    with _check.values_unread(), NoHostSync():
+        training.variances(seen, rules=three, gamma=0.99, num_states=16)
+        for loss in training.METHODS.values():
+            loss(logp, logp.detach() - 0.1, logp.detach()).mean().backward()
 
 
 def test_without_a_step_the_ratio_changes_nothing(breakout):
