@@ -16,7 +16,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-EQUATIONS = ("objectives", "estimators", "bounds", "optima")
+EQUATIONS = ("objectives", "estimators", "bounds", "optima", "updates", "zoar")
 
 
 # --- what there is to show -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import math
 import operator
+from pathlib import Path
 
 import torch
 
@@ -219,3 +220,24 @@ def integers(like, **tensors):
             got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise ValueError(f"expected {name} as a torch.int64 tensor; got {got}. Convert it with {name}.long().")
         shape(like.shape, **{name: tensor})
+
+
+def memory(needed, device, *, what, remedy):
+    """So many bytes are free on a device; where the system does not say how many are, nothing is judged."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise ValueError(
+            f"expected memory for {what}, {needed / 2**30:.1f} GiB; got {free / 2**30:.1f} GiB that are free on "
+            f"{device}. {remedy}"
+        )
+
+
+def free_memory(device):
+    """Bytes that are free on a device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):  # not a Linux: nobody tells
+        return None

@@ -184,3 +184,32 @@ def test_constant_sees_gradient_inside_functorch_grad():
 
     with refused("detach"):
         torch.func.grad(loss)(GOOD)
+
+
+# --- one sign, memory
+
+
+def test_one_sign_passes_row_by_row():
+    _check.one_sign(a=torch.tensor([[1.0, 0.0, 2.0], [-1.0, 0.0, -3.0]]), remedy="Split.")
+
+
+def test_one_sign_refuses_a_row_of_both():
+    with refused("both signs in 1 of 2 rows", "Split them"):
+        _check.one_sign(a=torch.tensor([[1.0, -1.0], [1.0, 1.0]]), remedy="Split them.")
+
+
+def test_one_sign_is_not_read_where_values_are_not():
+    with _check.values_unread():
+        _check.one_sign(a=torch.tensor([1.0, -1.0]), remedy="Split.")
+
+
+def test_memory_passes_and_refuses_with_the_numbers(monkeypatch):
+    monkeypatch.setattr(_check, "free_memory", lambda device: 2**30)
+    _check.memory(2**30, torch.device("cpu"), what="a buffer", remedy="Take less.")
+    with refused("1.0 GiB that are free on cpu", "Take less"):
+        _check.memory(3 * 2**30, torch.device("cpu"), what="a buffer", remedy="Take less.")
+
+
+def test_where_nobody_tells_nothing_is_judged(monkeypatch):
+    monkeypatch.setattr(_check, "free_memory", lambda device: None)
+    _check.memory(2**80, torch.device("cpu"), what="a buffer", remedy="Take less.")
