@@ -1,11 +1,12 @@
 """Where policies act.
 
-=============  ==================================================================================
-``tabular``    MDPs small enough to enumerate: values, occupancy, performance and its gradient, exact
-``bandit``     one state: exact expectations; the contextual batch; sampling an action
-``cartpole``   Gymnasium's CartPole-v1 as batched tensors
-``breakout``   MinAtar's Breakout as batched tensors
-=============  ==================================================================================
+==============  ===================================================================================
+``tabular``     MDPs small enough to enumerate: values, occupancy, performance and its gradient, exact
+``bandit``      one state: exact expectations; the contextual batch; sampling an action
+``cartpole``    Gymnasium's CartPole-v1 as batched tensors
+``breakout``    MinAtar's Breakout as batched tensors
+``landscapes``  functions to be minimised from their values alone
+==============  ===================================================================================
 """
 
 from pocourse.worlds.bandit import (
@@ -19,6 +20,7 @@ from pocourse.worlds.bandit import (
 )
 from pocourse.worlds.breakout import Breakout, BreakoutState
 from pocourse.worlds.cartpole import CartPole, CartPoleState
+from pocourse.worlds.landscapes import LANDSCAPES, ackley, levy, quadratic, rosenbrock
 from pocourse.worlds.tabular import (
     TabularMDP,
     action_values,
@@ -33,23 +35,28 @@ from pocourse.worlds.tabular import (
 )
 
 __all__ = [
+    "LANDSCAPES",
     "Breakout",
     "BreakoutState",
     "CartPole",
     "CartPoleState",
     "ContextBatch",
     "TabularMDP",
+    "ackley",
     "action_values",
     "advantages",
     "bandit_advantage",
     "contextual_batch",
     "expected_reward",
+    "levy",
     "occupancy",
     "performance",
     "policy_gradient",
+    "quadratic",
     "random_mdp",
     "random_policy",
     "reward_gradient",
+    "rosenbrock",
     "sample_action",
     "state_values",
     "tabular_mdp",
