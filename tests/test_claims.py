@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import pocourse.ratio_clipping.claims  # what is imported registers its claims
-import pocourse.surrogate_variance.claims  # noqa: F401
+import pocourse.surrogate_variance.claims
+import pocourse.zeroth_order.claims  # noqa: F401
 from pocourse.lesson import claims
 from pocourse.lesson.claims import ClaimFailed, check, claim, registry
 
 SHIPPED = registry()
-NUMBERS = {"ratio_clipping": 2, "surrogate_variance": 3}
+NUMBERS = {"ratio_clipping": 2, "surrogate_variance": 3, "zeroth_order": 4}
 every_claim = pytest.mark.parametrize("id", SHIPPED)
 
 
@@ -219,10 +220,10 @@ def test_all_kinds_of_claims_are_used():
 
 # What MathJax and KaTeX both know, as far as the course uses it. A word stuck to a command is none of these.
 MACROS = set(
-    """Big Delta Longrightarrow Omega alpha arg bar begin big bigg cases chi clip cdot delta dots end epsilon eta
-    ell exp frac gamma ge geq hat in infty kappa lambda langle le left leq log mathbb mathrm max mid min mu
-    nabla ne nu operatorname partial pi pm propto qquad quad rangle rho right sigma sim sqrt sum sup text tfrac
-    theta to top xi""".split()
+    """alpha arg bar begin Big big bigg cases cdot chi clip Delta delta dots ell end epsilon eta exp frac gamma ge
+    geq hat in infty kappa lambda langle le left leq log Longrightarrow mathbb mathcal mathrm max mid min mu
+    nabla ne nu Omega operatorname partial Phi pi pm propto qquad quad rangle rho right sigma sim sqrt sum sup
+    text tfrac theta to top xi""".split()
 )
 
 

@@ -131,7 +131,8 @@ def test_all_are_unbiased_for_the_smoothed_gradient(name):
 def test_ranks_do_not_see_an_increasing_map_and_sum_to_zero():
     y = draws(9, 5)
     assert torch.equal(z.centred_ranks(y), z.centred_ranks((3 * y).exp()))
-    torch.testing.assert_close(z.centred_ranks(y).sum(0), torch.zeros(5, dtype=F64))
+    torch.testing.assert_close(z.centred_ranks(y).sum(0), torch.zeros(5, dtype=F64), rtol=0, atol=1e-14)
+    assert float(z.centred_ranks(draws(7))[draws(7).argsort()][1]) == pytest.approx(1 / 6 - 0.5, abs=1e-15)
 
 
 # --- refusals

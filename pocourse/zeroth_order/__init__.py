@@ -1,5 +1,13 @@
 """Chapter 4, zeroth-order optimization: a random finite difference is REINFORCE, and what ZoAR makes of that."""
 
+from pocourse.zeroth_order.bounds import (
+    antithetic_variance,
+    averaged_variance,
+    forward_variance,
+    optimal_baseline,
+    rloo_variance,
+    single_sample_variance,
+)
 from pocourse.zeroth_order.estimators import (
     antithetic_gradient,
     centred_ranks,
@@ -17,9 +25,15 @@ __all__ = [
     "RAdaZO",
     "ZoAR",
     "antithetic_gradient",
+    "antithetic_variance",
+    "averaged_variance",
     "centred_ranks",
     "forward_gradient",
+    "forward_variance",
+    "optimal_baseline",
     "reinforce_gradient",
     "rloo_gradient",
+    "rloo_variance",
+    "single_sample_variance",
     "weighted_gradient",
 ]

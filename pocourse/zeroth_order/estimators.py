@@ -150,8 +150,8 @@ def centred_ranks(values: Float[Tensor, "direction *batch"]) -> Float[Tensor, "d
         raise ValueError("expected at least 2 values to rank; got 1. Query one more.")
     below = (values.unsqueeze(0) < values.unsqueeze(1)).sum(1)
     same = (values.unsqueeze(0) == values.unsqueeze(1)).sum(1)
-    rank = below + (same - 1) / 2
-    return (rank / (len(values) - 1) - 0.5).to(values.dtype)
+    rank = below + (same - 1).to(values.dtype) / 2
+    return rank / (len(values) - 1) - 0.5
 
 
 def _judge(values: Tensor, directions: Tensor, sigma: float) -> None:
