@@ -1,14 +1,11 @@
 """The bug museum: plaques are complete, wrong code is wrong, properties are judged well, plots show what is said."""
 
-import re
-from html.parser import HTMLParser
-
 import numpy as np
 import pytest
 import torch
 
 import pocourse.surrogate_variance.museum  # noqa: F401 (registers its pieces)
-from pocourse.lesson import cards, exercises, museum, trial
+from pocourse.lesson import exercises, museum, trial
 from pocourse.lesson.bands import interquartile_mean
 from pocourse.lesson.wrong import Wrong
 from pocourse.ratio_clipping import museum as chapter
@@ -25,10 +22,6 @@ PIECES = [
 ]
 
 
-PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
-ORGANISATIONS = {"NVIDIA-NeMo", "huggingface", "tensorforce", "yandexdataschool"}
-
-
 def piece(name):
     return museum.find(f"ratio_clipping.{name}")
 
@@ -37,93 +30,12 @@ def task(name):
     return exercises.find(piece(name).exercise)
 
 
-def words(found):
-    return [found.title, found.published, found.corrected, found.symptom, found.wrong.reason, found.note]
-
-
 # --- plaques ---------------------------------------------------------------------------------------------
 
 
 def test_the_tour_has_six_pieces():
     mine = [id for id, found in museum.registry().items() if found.chapter == "ratio_clipping"]
     assert mine == [f"ratio_clipping.{name}" for name in PIECES]
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_piece_says_what_was_published_where_and_when(name):
-    found = piece(name)
-    assert found.thread.startswith("https://github.com/")
-    assert re.search(r"\d{4}-\d{2}-\d{2}", found.published)
-    assert re.search(PROJECT, found.published) or "`rlhf-book`" in found.published, "no project"
-    commits = re.findall(r"`([0-9a-f]{7})`", found.published + found.corrected)
-    assert commits or "/pull/" in found.thread
-    assert all(found.corrected and text.strip() for text in words(found)[:5])
-    assert found.wrong.name == name and found.wrong.run.__name__ == name
-    assert found.exercise == f"ratio_clipping.catch_{name}" and found.exercise in exercises.registry()
-    assert task(name).section == "Bug museum"
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_plaque_names_no_person_and_holds_no_tex(name):
-    for text in [*words(piece(name)), museum.plain(piece(name))]:
-        assert "@" not in text and "$" not in text and "\\" not in text
-    ex = task(name)
-    for text in (ex.task, *ex.hints, ex.after):
-        assert "$" not in text and "\\" not in text
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_an_owner_who_is_a_person_is_met_in_links_alone(name):
-    found = piece(name)
-    for text in (*words(found), found.wrong.citation):
-        prose = cards.ADDRESS.sub("", text)
-        assert set(re.findall(PROJECT, prose)) <= ORGANISATIONS
-        for address in cards.ADDRESS.findall(text):
-            owner = address.removeprefix("https://github.com/").split("/")[0]
-            assert owner in ORGANISATIONS or owner not in prose
-    owner = found.thread.removeprefix("https://github.com/").split("/")[0]
-    assert owner in ORGANISATIONS or owner not in cards.ADDRESS.sub("", museum.plain(found))
-
-
-class Tags(HTMLParser):
-    """Tags that are open, links, and the text."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.links, self.text = [], [], ""
-
-    def handle_starttag(self, tag, attributes):
-        self.open.append(tag)
-        if tag == "a":
-            self.links.append(dict(attributes)["href"])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_card_links_its_threads_and_shows_the_code(name):
-    found, tags = piece(name), Tags()
-    tags.feed(museum.as_html(found))
-    assert tags.open == [] and found.thread in tags.links
-    texts = " ".join([found.published, found.corrected, found.note])
-    assert set(tags.links) == {found.thread, *re.findall(r"https://[\w./-]+\w", texts)}
-    assert found.code in tags.text and found.code.startswith(f"def {name}(")
-    assert found.exercise in tags.text and museum.KIND in tags.text
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_plain_plaque_says_the_same(name, capsys):
-    museum.exhibit(f"ratio_clipping.{name}")
-    said, found = capsys.readouterr().out, piece(name)
-    flat = " ".join(said.split())
-    for text in words(found):
-        assert " ".join(cards.to_plain(text).split()) in flat
-    assert found.thread in said and found.exercise in said and "    return" in said
-    assert max(len(line) for line in said.splitlines()) <= 110
 
 
 def test_a_piece_that_would_not_do_is_refused():
@@ -151,33 +63,6 @@ def test_a_piece_that_would_not_do_is_refused():
 
 
 # --- the wrong code is wrong, and the tasks are good tasks -------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_solution_catches_the_mistake_and_clears_the_right_code(name):
-    catch = exercises.solved(task(name))
-    assert catch(piece(name).right) is True and catch(piece(name).wrong.run) is False
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_matrix_is_complete(name):
-    ex = task(name)
-    matrix = exercises.matrix(ex.id)
-    assert matrix.complete, str(matrix)
-    assert len(ex.mutants) >= 5 and len(ex.accepted) >= 2
-    assert 3 <= len(ex.solution.splitlines()) <= 11
-    assert exercises.judge(ex.id, exercises.solved(ex)).right
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_every_useless_property_is_told_something_of_its_own(name):
-    ex, told = task(name), exercises.matrix(task(name).id).said
-    for mutant in ex.mutants:
-        verdict = exercises.judge(ex.id, mutant.run)
-        assert verdict.state == "wrong"
-        # Recognised for what it is, where its answers can be compared and no other mutant gives the same.
-        assert verdict.slip is None or verdict.slip.name == mutant.name
-        assert told[mutant.name].endswith((".", "`"))
 
 
 @pytest.mark.parametrize(
@@ -458,13 +343,6 @@ def test_a_right_property_from_outside_passes(name, run):
     assert verdict.right, [verdict.message, *(result.message for result in verdict.results if not result.held)]
 
 
-@pytest.mark.parametrize("name", PIECES)
-def test_what_judges_all_probes_rightly_is_taken_for_no_slip(name):
-    ex = task(name)
-    for answer in (exercises.solved(ex), *ex.accepted.values()):
-        assert exercises._same_as(ex, answer) is None
-
-
 def test_a_penalty_that_does_not_pull_has_lost_its_reference():
     ex = task("k1_penalty")
     assert exercises.judge(ex.id, exercises.solved(ex)).right
@@ -492,13 +370,6 @@ def test_a_property_may_raise_and_is_told_the_line():
 
 
 # --- the plots show what the plaques say -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_figure_has_an_alternative_text(name):
-    figure, alt = chapter.draw(name)
-    assert len(alt) >= 60 and alt.endswith(".") and "8 seeds" in alt
-    assert all(panel.get_xlabel() or panel.get_title(loc="left") for panel in figure.axes)
 
 
 def test_a_piece_that_cannot_be_drawn_is_refused():

@@ -2,13 +2,12 @@
 
 import math
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 
-from pocourse.lesson import cards, exercises, museum
+from pocourse.lesson import exercises, museum
 from pocourse.lesson.bands import interquartile_mean
 from pocourse.surrogate_variance import bounds
 from pocourse.surrogate_variance import museum as chapter
@@ -22,8 +21,6 @@ from pocourse.surrogate_variance.museum import (
 )
 
 PIECES = ["unbias_that_biases", "std_called_variance", "frozen_denominator", "weights_as_a_column"]
-PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
-ORGANISATIONS = {"NVIDIA-NeMo", "st-tech", "udlbook"}
 
 # Which properties kill which wrong answer, the properties in their order: x kills, . does not.
 KILLS = {
@@ -91,10 +88,6 @@ def task(name):
     return exercises.find(piece(name).exercise)
 
 
-def words(found):
-    return [found.title, found.published, found.corrected, found.symptom, found.wrong.reason, found.note]
-
-
 def numbers(*values):
     return torch.tensor(values, dtype=torch.float64)
 
@@ -102,84 +95,14 @@ def numbers(*values):
 # --- plaques ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", PIECES)
+def test_a_piece_names_its_file(name):
+    assert re.search(r"`[\w/]+\.(py|ipynb)`", piece(name).published)
+
+
 def test_the_tour_has_four_pieces():
     mine = [id for id, found in museum.registry().items() if found.chapter == "surrogate_variance"]
     assert mine == [f"surrogate_variance.{name}" for name in PIECES]
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_piece_says_what_was_published_where_and_when(name):
-    found = piece(name)
-    assert found.thread.startswith("https://github.com/")
-    assert re.search(r"\d{4}-\d{2}-\d{2}", found.published)
-    assert re.search(PROJECT, found.published) or "`sdpo`" in found.published, "no project"
-    assert re.search(r"`[\w/]+\.(py|ipynb)`", found.published), "no file"
-    commits = re.findall(r"`([0-9a-f]{7})`", found.published + found.corrected)
-    assert commits or "/pull/" in found.thread
-    assert all(found.corrected and text.strip() for text in words(found)[:5])
-    assert found.wrong.name == name and found.wrong.run.__name__ == name
-    assert found.exercise == f"surrogate_variance.catch_{name}" and found.exercise in exercises.registry()
-    assert task(name).section == "Bug museum"
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_plaque_names_no_person_and_holds_no_tex(name):
-    for text in [*words(piece(name)), museum.plain(piece(name))]:
-        assert "@" not in text and "$" not in text and "\\" not in text
-    ex = task(name)
-    for text in (ex.task, *ex.hints, ex.after):
-        assert "$" not in text and "\\" not in text
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_an_owner_who_is_a_person_is_met_in_links_alone(name):
-    found = piece(name)
-    for text in (*words(found), found.wrong.citation, museum.plain(found)):
-        prose = cards.ADDRESS.sub("", text)
-        assert set(re.findall(PROJECT, prose)) <= ORGANISATIONS
-        for address in [*cards.ADDRESS.findall(text), found.thread]:
-            owner = address.removeprefix("https://github.com/").split("/")[0]
-            assert owner in ORGANISATIONS or owner not in prose
-
-
-class Tags(HTMLParser):
-    """Tags that are open, links, and the text."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.links, self.text = [], [], ""
-
-    def handle_starttag(self, tag, attributes):
-        self.open.append(tag)
-        if tag == "a":
-            self.links.append(dict(attributes)["href"])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_card_links_its_thread_and_shows_the_code(name):
-    found, tags = piece(name), Tags()
-    tags.feed(museum.as_html(found))
-    assert tags.open == [] and set(tags.links) == {found.thread}
-    assert found.code in tags.text and found.code.startswith(f"def {name}(")
-    assert found.exercise in tags.text and museum.KIND in tags.text
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_plain_plaque_says_the_same(name, capsys):
-    museum.exhibit(f"surrogate_variance.{name}")
-    said, found = capsys.readouterr().out, piece(name)
-    flat = " ".join(said.split())
-    for text in words(found):
-        assert " ".join(cards.to_plain(text).split()) in flat
-    assert found.thread in said and found.exercise in said and "    return" in said
-    # An address is never broken, and a long one has a line of its own.
-    assert max(len(line) for line in said.splitlines() if "https://" not in line) <= 110
 
 
 # --- the wrong code is wrong, and the tasks are good tasks -------------------------------------------------
@@ -188,21 +111,6 @@ def test_the_plain_plaque_says_the_same(name, capsys):
 @pytest.fixture(scope="module")
 def matrices():
     return {name: exercises.matrix(task(name).id) for name in PIECES}
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_the_solution_catches_the_mistake_and_clears_the_right_code(name):
-    catch = exercises.solved(task(name))
-    assert catch(piece(name).right) is True and catch(piece(name).wrong.run) is False
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_every_useless_property_dies_every_right_one_lives_and_none_is_idle(matrices, name):
-    ex, matrix = task(name), matrices[name]
-    assert matrix.complete, str(matrix)
-    assert len(ex.mutants) >= 5 and len(ex.accepted) >= 2
-    assert 3 <= len(ex.solution.splitlines()) <= 11
-    assert exercises.judge(ex.id, exercises.solved(ex)).right
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -222,13 +130,6 @@ def test_every_useless_property_is_recognised_and_told_something_of_its_own(matr
         verdict = exercises.judge(ex.id, mutant.run)
         assert verdict.state == "wrong" and verdict.slip is mutant
         assert told[mutant.name].endswith((".", "`"))
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_what_judges_all_probes_rightly_is_taken_for_no_slip(name):
-    ex = task(name)
-    for answer in (exercises.solved(ex), *ex.accepted.values()):
-        assert exercises._same_as(ex, answer) is None
 
 
 @pytest.mark.parametrize(
@@ -451,13 +352,6 @@ def test_column_times_row_is_the_sum_of_all_weights_whatever_the_mask():
 
 
 # --- the plots show what the plaques say -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PIECES)
-def test_a_figure_has_an_alternative_text(name):
-    figure, alt = chapter.draw(name)
-    assert len(alt) >= 60 and alt.endswith(".") and "8 seeds" in alt
-    assert all(panel.get_xlabel() or panel.get_title(loc="left") for panel in figure.axes)
 
 
 def test_a_piece_that_cannot_be_drawn_is_refused():

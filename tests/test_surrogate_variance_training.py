@@ -295,3 +295,14 @@ def test_the_table_and_the_alternative_text_hold_the_numbers(tiny, tmp_path):
     assert len(figure.axes) == 3
     with_behind, _ = training.draw(record, behind=load(tmp_path, "breakout", "ci"))
     assert len(with_behind.axes[0].collections) > len(figure.axes[0].collections)
+
+
+def test_what_is_told_of_the_recorded_run_is_in_its_curves():
+    record, size = training.recorded("cartpole"), len(training.recorded("cartpole").steps) // 4
+    curves, late = record.curves(), training.late(record)
+    for m, method in enumerate(record.methods):
+        for quarter, at in ((0, slice(0, size)), (3, slice(-size, None))):
+            above, below = (curves[f"{key}_negative"][at, m].mean(0) for key in ("variance", "still"))
+            found = training.against_still(record, method, "negative", quarter=quarter)
+            np.testing.assert_allclose(found, above / below)
+        assert late[method]["moved_negative"] == pytest.approx(np.median(found))

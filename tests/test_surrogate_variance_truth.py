@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +101,15 @@ def test_the_table_holds_the_numbers():
 def test_an_estimator_that_is_not_one_value_per_batch_is_refused():
     with pytest.raises(ValueError, match="shape"):
         truth.judge(lambda ratio, advantage: ratio * advantage, BANDIT, truth.moved(BANDIT, 0.1))
+
+
+def test_the_text_counts_the_batches_of_its_table_right():
+    text = (Path(__file__).parents[1] / "notebooks" / "text" / "03_surrogate_variance.md").read_text(encoding="utf-8")
+    assert f"in only {len(truth.batches(BANDIT.prob_old, truth.NUM_SAMPLES)[1]):,} ways" in text
+
+
+def test_the_share_of_the_bound_that_is_used():
+    used = truth.bound_used((2, 5), num_bandits=4000)
+    assert used[2].numel() == 0  # centred: a class of two actions needs a third outside of it
+    assert 0 < float(used[5].min()) and float(used[5].max()) <= 1 + 1e-12
+    assert float(truth.bound_used((18,), num_bandits=4000)[18].median()) < float(used[5].median())

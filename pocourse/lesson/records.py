@@ -75,6 +75,11 @@ class Record:
         self.status, self.wall_time_s = status, time.perf_counter() - self._started
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of all curves: those of every run, then those of this one's probe."""
+        return (*CURVES, *self.probed)
+
+    @property
     def updates(self) -> int:
         """How many updates are finished."""
         return len(self._metrics)
@@ -93,7 +98,7 @@ class Record:
         probe are as it measured them.
         """
         if not self._metrics:
-            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in (*CURVES, *self.probed)}
+            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in self.names}
         keys = ("return_sum", "episodes", *MEASURED, *self.probed)
         stacked = {key: self._stack(key).double().numpy() for key in keys}
         stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
@@ -102,7 +107,7 @@ class Record:
             stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
         stacked["largest_deviation"] = np.maximum.accumulate(stacked["ratio_deviation"], axis=0)
         points = self._points()
-        return {key: stacked[key][points] for key in (*CURVES, *self.probed)}
+        return {key: stacked[key][points] for key in self.names}
 
     def largest_deviation(self) -> np.ndarray:
         """The largest minibatch mean of |r - 1| of the whole run, [method, seed]; infinite for a seed that diverged."""
@@ -179,12 +184,11 @@ class Record:
         curves, steps = self.curves(), self.steps
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        names = (*CURVES, *self.probed)
-        rows.writerow(("method", "seed", "steps", *names))
+        rows.writerow(("method", "seed", "steps", *self.names))
         for m, method in enumerate(self.methods):
             for s, seed in enumerate(self.seeds):
                 for point, step in enumerate(steps):
-                    rows.writerow((method, seed, step, *(f"{curves[key][point, m, s]:.5g}" for key in names)))
+                    rows.writerow((method, seed, step, *(f"{curves[key][point, m, s]:.5g}" for key in self.names)))
         return text.getvalue()
 
     def _stack(self, key: str) -> torch.Tensor:
