@@ -207,6 +207,13 @@ def test_it_is_written_out(id):
         assert twin.reason[0].isupper() and twin.reason.endswith(".")
 
 
+@every_claim
+def test_no_claim_hangs_on_the_seed_it_is_printed_with(id):
+    for seed in range(3, 7):
+        verdict = SHIPPED[id].verdict(seed)
+        assert verdict["holds"] and all(verdict["twins_refuted"].values()), (seed, verdict)
+
+
 @pytest.mark.parametrize("chapter", NUMBERS)
 def test_equations_of_a_chapter_are_numbered_without_gaps(chapter):
     numbers = [found.equation for found in SHIPPED.values() if found.chapter == chapter]
