@@ -13,7 +13,7 @@ from pocourse.engine.on_policy import Probe
 from pocourse.engine.rollout import World
 from pocourse.lesson import paths, profiles
 from pocourse.lesson.live import follow
-from pocourse.lesson.records import Record, SavedRecord, load
+from pocourse.lesson.records import Record, RunRecord, SavedRecord, load
 
 LOOP = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "learning_rate")
 LOOP += ("value_coef", "entropy_coef", "max_grad_norm")
@@ -123,9 +123,9 @@ def measured(chapter: str, name: str, profile: str) -> str:
     return f"{known['wall_time_s']:.0f} s | {known['peak_memory_mb']} MB | {where}"
 
 
-def unfinished(record: Record | SavedRecord) -> str:
+def unfinished(record: RunRecord | SavedRecord) -> str:
     """A line above the table of a run that has not come to its end; nothing for one that has."""
-    known = record.to_json() if isinstance(record, Record) else record.json
+    known = record.to_json() if isinstance(record, RunRecord) else record.json
     if known["status"] == "finished":
         return ""
     return f"*This run was stopped at update {known['updates']} of {known['num_updates']}: no final numbers.*\n\n"
@@ -147,6 +147,6 @@ def largest_said(summary: Mapping) -> str:
     return words + (f", {lost} seed{'s' * (lost > 1)} diverged" if lost else "")
 
 
-def configuration(record: Record | SavedRecord) -> dict:
+def configuration(record: RunRecord | SavedRecord) -> dict:
     """What a run was made with."""
     return record.json["configuration"] if isinstance(record, SavedRecord) else record.configuration

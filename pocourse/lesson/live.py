@@ -9,19 +9,19 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from pocourse.lesson.figures import bundle
-from pocourse.lesson.records import Record
+from pocourse.lesson.records import RunRecord
 
 SAVE_EVERY_S = 10.0
 
 
 def follow(
     stream: Iterable[dict],
-    record: Record,
+    record: RunRecord,
     folder: Path,
     *,
-    draw: Callable[[Record], tuple[Figure, str]] | None = None,
+    draw: Callable[[RunRecord], tuple[Figure, str]] | None = None,
     quiet: bool = False,
-) -> Record:
+) -> RunRecord:
     """Run ``stream`` to its end into ``record``, save it in ``folder`` now and then, and show how it goes.
 
     ``draw`` turns the record into (figure, alt text); in a notebook the figure is drawn again as the run goes on,
@@ -51,11 +51,11 @@ def follow(
     return record
 
 
-def progress_line(record: Record) -> str:
+def progress_line(record: RunRecord) -> str:
     """Where a run stands, in one line."""
     aggregate = record.updates * record.steps_per_update * len(record.methods) * len(record.seeds)
     speed = f"{float(f'{aggregate / max(record.wall_time_s, 1e-9):.2g}'):,.0f} a second"
-    done = f"update {record.updates} of {record.num_updates}, {aggregate:,} steps"
+    done = f"update {record.updates} of {record.num_updates}, {aggregate:,} {record.unit}"
     if record.status == "running":
         left = record.wall_time_s / max(record.updates, 1) * (record.num_updates - record.updates)
         return f"{done}, {speed}, about {left:.0f} s left"

@@ -28,12 +28,15 @@ MEASURED = ("ratio_deviation", "kl", "entropy", "value_loss")  # by the engine, 
 CURVES = ("return", "largest_deviation", *MEASURED)
 
 
-class Record:
+class RunRecord:
     """The curves of one comparison, [point, method, seed], and what is known about the run.
 
     ``add`` takes one metrics record of the engine; nothing is read from the device before ``curves``
-    or ``save`` is called.
+    or ``save`` is called. What the curves are, and what sums them up, each kind of run says itself: ``names``,
+    ``curves`` and ``summary``. Every metrics record holds ``alive``, [method, seed].
     """
+
+    unit = "steps"
 
     def __init__(
         self,
@@ -47,16 +50,10 @@ class Record:
         num_updates: int,
         configuration: dict,
         made_by: str,
-        return_window: int = 5,
-        probed: Sequence[str] = (),
     ):
-        clash = sorted(set(probed) & {*CURVES, "return_sum", "episodes", "alive", "method", "seed", "steps"})
-        if clash:
-            raise ValueError(f"expected new names for probed curves; got {', '.join(clash)}: taken. Rename them.")
-        self.probed = list(probed)
         self.chapter, self.name, self.profile, self.made_by = chapter, name, profile, made_by
         self.methods, self.seeds = list(methods), list(seeds)
-        self.steps_per_update, self.num_updates, self.return_window = steps_per_update, num_updates, return_window
+        self.steps_per_update, self.num_updates = steps_per_update, num_updates
         self.configuration = configuration
         self.status, self.wall_time_s = "running", 0.0
         self._metrics: list[dict[str, torch.Tensor]] = []
@@ -76,8 +73,20 @@ class Record:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all curves: those of every run, then those of this one's probe."""
-        return (*CURVES, *self.probed)
+        """Of all curves."""
+        raise NotImplementedError
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Every curve as [point, method, seed], at most MAX_POINTS points."""
+        raise NotImplementedError
+
+    def summary(self) -> dict[str, dict]:
+        """For each method what its curves come to, as interquartile mean and 95% band."""
+        raise NotImplementedError
+
+    def particulars(self) -> dict:
+        """What the JSON says beside what every record says."""
+        return {}
 
     @property
     def updates(self) -> int:
@@ -86,59 +95,13 @@ class Record:
 
     @property
     def steps(self) -> np.ndarray:
-        """Environment steps of one seed at every point of the curves."""
+        """Environment steps, or queries, of one seed at every point of the curves."""
         return (self._points() + 1) * self.steps_per_update
-
-    def curves(self) -> dict[str, np.ndarray]:
-        """Every curve as [point, method, seed], at most MAX_POINTS points.
-
-        The return at a point is the mean over the episodes that ended in the last ``return_window`` updates;
-        ``largest_deviation`` is the largest ``ratio_deviation`` of all updates so far, the thinned ones included.
-        Where a seed has diverged its ratio deviation is infinite: no finite number would be honest. The curves of a
-        probe are as it measured them.
-        """
-        if not self._metrics:
-            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in self.names}
-        keys = ("return_sum", "episodes", *MEASURED, *self.probed)
-        stacked = {key: self._stack(key).double().numpy() for key in keys}
-        stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
-        total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
-        stacked["largest_deviation"] = np.maximum.accumulate(stacked["ratio_deviation"], axis=0)
-        points = self._points()
-        return {key: stacked[key][points] for key in self.names}
-
-    def largest_deviation(self) -> np.ndarray:
-        """The largest minibatch mean of |r - 1| of the whole run, [method, seed]; infinite for a seed that diverged."""
-        return _nan_as_infinite(self._stack("ratio_deviation").amax(0).double().numpy())
-
-    def summary(self) -> dict[str, dict]:
-        """For each method: final return and largest |r - 1|, per seed, as interquartile mean and 95% band.
-
-        None stands where there is no finite number: before the first episode has ended, for a seed that diverged.
-        """
-        if not self._metrics:
-            return {}
-        final, largest = self.curves()["return"][-1], self.largest_deviation()
-        alive = self._stack("alive").numpy()
-        return {
-            method: {
-                "final_return": _statistics(final[index]),
-                "largest_ratio_deviation": _statistics(largest[index]),
-                "diverged_at_update": {
-                    str(seed): int(np.argmin(alive[:, index, k])) + 1
-                    for k, seed in enumerate(self.seeds)
-                    if not alive[-1, index, k]
-                },
-            }
-            for index, method in enumerate(self.methods)
-        }
 
     def to_json(self) -> dict:
         """Everything but the curves."""
         updates = self.updates
-        device = self._metrics[-1]["return_sum"].device if updates else torch.device("cpu")
+        device = self._metrics[-1]["alive"].device if updates else torch.device("cpu")
         aggregate = updates * self.steps_per_update * len(self.methods) * len(self.seeds)
         return {
             "chapter": self.chapter,
@@ -153,8 +116,7 @@ class Record:
             "updates": updates,
             "num_updates": self.num_updates,
             "steps_per_update": self.steps_per_update,
-            "return_window": self.return_window,
-            "probed": self.probed,
+            **self.particulars(),
             "wall_time_s": round(self.wall_time_s, 1),
             "steps_per_second": round(aggregate / max(self.wall_time_s, 1e-9)),
             "peak_memory_mb": _peak_memory_mb(device),
@@ -203,6 +165,114 @@ class Record:
         return points if points.size and points[-1] == self.updates - 1 else np.append(points, self.updates - 1)
 
 
+class Record(RunRecord):
+    """What an on-policy run leaves behind: return, ratios, what else the loop measures, and the curves of a probe."""
+
+    def __init__(self, chapter: str, name: str, *, return_window: int = 5, probed: Sequence[str] = (), **known):
+        clash = sorted(set(probed) & {*CURVES, "return_sum", "episodes", "alive", "method", "seed", "steps"})
+        if clash:
+            raise ValueError(f"expected new names for probed curves; got {', '.join(clash)}: taken. Rename them.")
+        super().__init__(chapter, name, **known)
+        self.probed, self.return_window = list(probed), return_window
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all curves: those of every run, then those of this one's probe."""
+        return (*CURVES, *self.probed)
+
+    def particulars(self) -> dict:
+        """The window of the return, and the names of the probe's curves."""
+        return {"return_window": self.return_window, "probed": self.probed}
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Every curve as [point, method, seed], at most MAX_POINTS points.
+
+        The return at a point is the mean over the episodes that ended in the last ``return_window`` updates;
+        ``largest_deviation`` is the largest ``ratio_deviation`` of all updates so far, the thinned ones included.
+        Where a seed has diverged its ratio deviation is infinite: no finite number would be honest. The curves of a
+        probe are as it measured them.
+        """
+        if not self._metrics:
+            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in self.names}
+        keys = ("return_sum", "episodes", *MEASURED, *self.probed)
+        stacked = {key: self._stack(key).double().numpy() for key in keys}
+        stacked["ratio_deviation"] = _nan_as_infinite(stacked["ratio_deviation"])
+        total, count = (_trailing_sum(stacked[key], self.return_window) for key in ("return_sum", "episodes"))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stacked["return"] = _carry_forward(np.where(count > 0, total / count, np.nan))
+        stacked["largest_deviation"] = np.maximum.accumulate(stacked["ratio_deviation"], axis=0)
+        points = self._points()
+        return {key: stacked[key][points] for key in self.names}
+
+    def largest_deviation(self) -> np.ndarray:
+        """The largest minibatch mean of |r - 1| of the whole run, [method, seed]; infinite for a seed that diverged."""
+        return _nan_as_infinite(self._stack("ratio_deviation").amax(0).double().numpy())
+
+    def summary(self) -> dict[str, dict]:
+        """For each method: final return and largest |r - 1|, per seed, as interquartile mean and 95% band.
+
+        None stands where there is no finite number: before the first episode has ended, for a seed that diverged.
+        """
+        if not self._metrics:
+            return {}
+        final, largest = self.curves()["return"][-1], self.largest_deviation()
+        alive = self._stack("alive").numpy()
+        return {
+            method: {
+                "final_return": _statistics(final[index]),
+                "largest_ratio_deviation": _statistics(largest[index]),
+                "diverged_at_update": {
+                    str(seed): int(np.argmin(alive[:, index, k])) + 1
+                    for k, seed in enumerate(self.seeds)
+                    if not alive[-1, index, k]
+                },
+            }
+            for index, method in enumerate(self.methods)
+        }
+
+
+class SearchRecord(RunRecord):
+    """What a search for the minimum of a function leaves behind: one or more curves against queries.
+
+    ``measured`` names the metrics that are kept; the first of them is what the summary is about.
+    """
+
+    unit = "queries"
+
+    def __init__(self, chapter: str, name: str, *, measured: Sequence[str] = ("value",), **known):
+        super().__init__(chapter, name, **known)
+        self.measured = tuple(measured)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all curves."""
+        return self.measured
+
+    def particulars(self) -> dict:
+        """The names of the curves, for whoever reads them back."""
+        return {"curves": list(self.measured)}
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Every curve as [point, method, seed], at most MAX_POINTS points; infinite where a seed has diverged."""
+        if not self._metrics:
+            return {key: np.empty((0, len(self.methods), len(self.seeds))) for key in self.names}
+        points = self._points()
+        return {key: _nan_as_infinite(self._stack(key).double().numpy())[points] for key in self.names}
+
+    def summary(self) -> dict[str, dict]:
+        """For each method the last value of each curve, per seed, as interquartile mean and 95% band.
+
+        None stands where there is no finite number.
+        """
+        if not self._metrics:
+            return {}
+        curves = self.curves()
+        return {
+            method: {f"final_{key}": _statistics(curves[key][-1, index]) for key in self.names}
+            for index, method in enumerate(self.methods)
+        }
+
+
 class SavedRecord:
     """A record read back from its two files; offers what a figure needs of a ``Record``."""
 
@@ -213,7 +283,8 @@ class SavedRecord:
                 rows = list(csv.DictReader(file))
             self.methods, self.seeds = self.json["methods"], self.json["seed"]
             shape = (len(self.methods), len(self.seeds), -1)
-            names = ("steps", *CURVES, *self.json.get("probed", ()))  # records made before probes have none
+            # Records of on-policy runs do not list their curves; those made before probes have none of these either.
+            names = ("steps", *self.json.get("curves", (*CURVES, *self.json.get("probed", ()))))
             columns = {key: np.array([float(row[key]) for row in rows]).reshape(shape) for key in names}
             if columns["steps"].size == 0 or (columns["steps"] != columns["steps"][0, 0]).any():
                 raise ValueError("curves of different lengths")
@@ -233,7 +304,7 @@ class SavedRecord:
         return self._curves
 
     def summary(self) -> dict[str, dict]:
-        """As ``Record.summary``, as it was written."""
+        """As ``summary`` of the record, as it was written."""
         return self.json["summary"]
 
 
