@@ -57,6 +57,7 @@ class ZoAR:
             )
         self.dim, self.num_queries, self.history, self.sigma = int(dim), int(num_queries), int(history), sigma
         self.objective, self.dtype, self.generator = objective, dtype, generator
+        self.num_directions = self.num_queries  # as the other methods have it: here one for each query
         self.queries = 0
         self._iterations = 0
         self._directions = self._values = self._asked = None
