@@ -834,3 +834,18 @@ def test_the_course_machinery_is_typed_as_it_says():
         "function",
     }
     assert isinstance(trial.tensor_like(), types.FunctionType)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the mean of all", "The mean of all."),
+        ("a sample is lost!", "A sample is lost!"),
+        ("σ stands above", "σ stands above."),
+        ("f(θ) is no mean of the batch", "f(θ) is no mean of the batch."),
+        ("mean(x r) is meant", "mean(x r) is meant."),
+        ("ξ squared (twice)", "ξ squared (twice)"),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_where_it_begins_with_a_word(text, expected):
+    assert grader._sentence(text) == expected

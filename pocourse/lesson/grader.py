@@ -4,6 +4,7 @@ Each shows a card in a notebook and plain text in a shell. Verdicts, hints and s
 to the reader's progress file.
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -224,5 +225,8 @@ def _aside(verdict: Verdict) -> str:
 
 
 def _sentence(text: str) -> str:
+    """With a capital where it begins with a word (f and σ are no words: F and Σ mean something else), and a stop."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")
+    if re.match(r"(a|[a-z]{2,})[ ,:;]", text):
+        text = text[0].upper() + text[1:]
+    return text + ("" if text.endswith((".", "!", "?", ")")) else ".")
