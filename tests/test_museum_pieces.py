@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 import pytest
 
 import pocourse.ratio_clipping.museum
-import pocourse.surrogate_variance.museum  # noqa: F401 (both register their pieces)
+import pocourse.surrogate_variance.museum
+import pocourse.zeroth_order.museum  # noqa: F401 (all register their pieces)
 from pocourse.lesson import cards, exercises, museum
 
 PIECES = list(museum.registry())
 PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
-NAMED_WITHOUT_OWNER = ("`rlhf-book`", "`sdpo`")  # their owners are persons
+NAMED_WITHOUT_OWNER = ("`rlhf-book`", "`sdpo`", "`AdaSmooth`", "`ZoVH`")  # their owners are persons
+NAMED_WITHOUT_OWNER += ("`Taming-Stable-Diffusion-with-Human-Ranking-Feedback`",)
 ORGANISATIONS = {
     "NVIDIA-NeMo", "huggingface", "st-tech", "tensorforce", "udlbook", "yandexdataschool",
 }  # fmt: skip
