@@ -19,7 +19,7 @@ def _ranks(z):
     equation="4.22",
     kind="identity",
     tex=r"f\text{ linear},\ K\to\infty:\qquad\frac{|\mathbb{E}[c\,u]|^2}{\operatorname{Var}c}"
-    r"=\Big(\mathbb{E}\big[\sqrt{12}\,\big(\Phi(z)-\tfrac12\big)z\big]\Big)^2=\frac3\pi,"
+    r"=12\,(\mathbb{E}[c\,z])^2=\frac3\pi,"
     r"\qquad c=\Phi(z)-\tfrac12,\quad z=\frac{g\cdot u}{|g|}",
     source="textbook (the efficiency of Spearman's ranks under a Gaussian), read for evolution strategies by us; with "
     "the values as weights it is 1",
@@ -254,7 +254,7 @@ def _proximal(hessian, start, alpha, spread):
     equation="4.27",
     kind="identity",
     tex=r"\frac{\mathbb{E}[x\,e^{-\alpha f(x)}]}{\mathbb{E}[e^{-\alpha f(x)}]}=(I+tH)^{-1}m"
-    r"=\operatorname{arg\,min}_x\Big\{f(x)+\frac{|x-m|^2}{2t}\Big\},\qquad t=\alpha\sigma^2,\quad "
+    r"=\operatorname{argmin}_x\Big\{f(x)+\frac{|x-m|^2}{2t}\Big\},\qquad t=\alpha\sigma^2,\quad "
     r"f=\tfrac12\,x\cdot Hx",
     source="ours; consensus-based optimization as in Riedl et al. (arXiv 2306.09778), infinitely many particles "
     "x ~ N(m, sigma^2 I), H positive",

@@ -35,7 +35,7 @@ def _square(x):
     equation="4.11",
     kind="identity",
     tex=r"\operatorname{tr}\operatorname{Var}[\hat g]=\frac{d\,D^2}{\sigma^2}+(d+1)|g|^2+\frac{\sigma^2}{4}(d+4)"
-    r"\big((\operatorname{tr}H)^2+2\operatorname{tr}H^2\big)+(d+2)\,D\operatorname{tr}H,\qquad D=f(\theta)-b",
+    r"\big((\operatorname{tr}H)^2+2\operatorname{tr}H^2\big)\quad+(d+2)\,D\operatorname{tr}H,\qquad D=f(\theta)-b",
     source="ours; f quadratic with gradient g and Hessian H at theta, REINFORCE with one direction and a constant b",
     draws=100,
     tolerance=1e-12,
