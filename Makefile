@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14)
 	". Name another with: make PYTHON=/path/to/python3.12 (after rm -r .venv, where one exists)")
 PYTEST := POCOURSE_PROFILE=ci $(BIN)/python -m pytest
 # The chapters whose training cell has a record under data/runs/.
-RECORDED := 02 03
+RECORDED := 02 03 04
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

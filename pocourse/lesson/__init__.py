@@ -13,6 +13,7 @@
 ``cards``        how the course talks to its reader: HTML in a notebook, plain text elsewhere
 ``figures``      one style for all figures, the band over seeds, alternative text
 ``bands``        interquartile mean and bootstrap interval
+``survival``     time until success where not everybody succeeds: Kaplan-Meier
 ``profiles``     ci, cpu, gpu: the same training in three sizes
 ``records``      what a training run leaves behind
 ``comparisons``  a run of several methods side by side, and its outcome in words

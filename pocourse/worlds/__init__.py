@@ -6,6 +6,7 @@
 ``cartpole``    Gymnasium's CartPole-v1 as batched tensors
 ``breakout``    MinAtar's Breakout as batched tensors
 ``landscapes``  functions to be minimised from their values alone
+``digits``      a classifier of 8x8 digits, to be deceived from its answers alone
 ==============  ===================================================================================
 """
 
@@ -20,6 +21,7 @@ from pocourse.worlds.bandit import (
 )
 from pocourse.worlds.breakout import Breakout, BreakoutState
 from pocourse.worlds.cartpole import CartPole, CartPoleState
+from pocourse.worlds.digits import Digits, DigitsAttack, load_digits
 from pocourse.worlds.landscapes import LANDSCAPES, ackley, levy, quadratic, rosenbrock
 from pocourse.worlds.tabular import (
     TabularMDP,
@@ -41,6 +43,8 @@ __all__ = [
     "CartPole",
     "CartPoleState",
     "ContextBatch",
+    "Digits",
+    "DigitsAttack",
     "TabularMDP",
     "ackley",
     "action_values",
@@ -49,6 +53,7 @@ __all__ = [
     "contextual_batch",
     "expected_reward",
     "levy",
+    "load_digits",
     "occupancy",
     "performance",
     "policy_gradient",
