@@ -150,7 +150,7 @@ GUIDE = Guide(
                 "Two points of one bowl, from the second poll of the section, `zeroth_order.equal_queries`: far out "
                 "pairs scatter 1.78 times as much as RLOO with equal queries, near the minimum 0.13 times as much. "
                 "Ask what has changed between the two: |g|², and nothing else. Write both numbers into a corner of "
-                "the board; section 11 needs them."
+                "the board; section 10 needs them."
             ),
             poll="zeroth_order.what_scatters",
         ),
@@ -228,7 +228,7 @@ GUIDE = Guide(
             "train with it and look. Let them say with which optimizer, and why that would not have shown it.",
         ),
         Moment(
-            "10",
+            "9",
             "The five methods as one line each, all else equal. Count aloud what each asks for in an iteration: nine "
             "directions and f(θ), ten directions, five pairs. Start the cells, and take the poll and the prediction "
             "on the best step size while they run. Then the axes: queries, not iterations, and a logarithmic f.",
@@ -246,7 +246,7 @@ GUIDE = Guide(
             poll="zeroth_order.fair_race",
         ),
         Moment(
-            "11",
+            "10",
             "The three panels in this order: one step size for all, each with its own, and what the gain is made of. "
             "After each let somebody say in one sentence what has been shown, and nothing more. Go back and forth "
             "between the first two and ask which lines have changed places.",
@@ -264,7 +264,7 @@ GUIDE = Guide(
             poll="zeroth_order.longer_steps",
         ),
         Moment(
-            "12",
+            "11",
             "A digit, what is added to it, and what the classifier then says. Ask what the attacker may see: the "
             "values of a loss, and no gradient. Then how a run ends, and what to write down for one that does not.",
             misconception=(
@@ -297,14 +297,14 @@ GUIDE = Guide(
             2,
             "the polls have asked most of it; leave the rest as homework, where every choice explains itself.",
         ),
-        Cut("10", 1, "run the training cells before the class, and explain the axes on the band of the recorded run."),
+        Cut("9", 1, "run the training cells before the class, and explain the axes on the band of the recorded run."),
         Cut("2", 2, "let half of the class compute (4.5) and half (4.7), and state that (4.6) is the same vector."),
         Cut("4", 1, "show the step and leave the sine to the figure."),
         Cut("Bug museum", 2, "give it as homework: one property, in words, that would have caught the piece."),
-        Cut("12", 2, "show the digit and the number of queries, and give the poll as homework."),
+        Cut("11", 2, "show the digit and the number of queries, and give the poll as homework."),
     ),
     keep=(
-        "Never cut sections 3 and 11, nor the count of queries in section 10: what each baseline removes, and what a "
+        "Never cut sections 3 and 10, nor the count of queries in section 9: what each baseline removes, and what a "
         "race has shown and what not, is what the class should take home. The exercise may become homework where the "
         "poll of section 2 went well."
     ),

@@ -384,7 +384,7 @@ def _(speedup):
 piece(
     "zeroth_order.speedup_off_a_grid",
     title="A speed-up read off sixteen points",
-    section="10",
+    section="9",
     wrong=Wrong(
         "speedup_off_a_grid",
         "The curves are thinned out for drawing, and the speed-up is computed from what is drawn: the end of the slow "
