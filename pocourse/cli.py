@@ -17,7 +17,7 @@ from pocourse.lesson import paths, profiles
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A course on policy optimization that runs.")
 
-CHAPTERS = {"02": "ratio_clipping", "03": "surrogate_variance"}
+CHAPTERS = {"02": "ratio_clipping", "03": "surrogate_variance", "04": "zeroth_order"}
 FIRST_NOTEBOOK = "02_ratio_clipping.ipynb"
 
 
@@ -68,8 +68,10 @@ def run(
     if name is None:
         _refuse(f"expected a chapter among {', '.join(CHAPTERS)}; got {chapter}. The others are not written yet.")
     training = importlib.import_module(f"pocourse.{name}.training")
-    if only is not None and only not in training.COMPARISONS:
-        _refuse(f"expected a comparison among {', '.join(training.COMPARISONS)}; got {only}. Or leave --only away.")
+    # What only the recording runs (grids of step sizes) comes first, since the comparisons may read it.
+    slow = list(getattr(training, "RECORDED_ONLY", ()))
+    if only is not None and only not in (known := [*training.COMPARISONS, *slow]):
+        _refuse(f"expected a comparison among {', '.join(known)}; got {only}. Or leave --only away.")
     if record and paths.checkout() is None:
         _refuse("expected a checkout of the course for --record; this is an installed package. Leave --record away.")
     try:
@@ -81,7 +83,7 @@ def run(
     made_by = f"pocourse run {chapter.zfill(2)} --profile {size}" + (" --record" if record else "")
     finished = []
     with _termination_interrupts():
-        for comparison in [only] if only else training.COMPARISONS:
+        for comparison in [only] if only else [*(slow if record else ()), *training.COMPARISONS]:
             finished.append(training.train(comparison, profile=size, folder=folder, made_by=made_by))
             if finished[-1].status != "finished":
                 break

@@ -1,5 +1,7 @@
 """The loop without gradients: shared draws, seeds of their own, what it counts and what it refuses."""
 
+import sys
+
 import pytest
 import torch
 from helpers import NoHostSync
@@ -70,6 +72,23 @@ def test_all_methods_meet_the_same_directions():
     assert torch.equal(seen[-1]["value"][0], seen[-1]["value"][1])
     _, alone = run(chosen={"a": Method(LeaveOneOut(**asked), Adam(learning_rate=0.05))})
     torch.testing.assert_close(alone[-1]["value"][0], seen[-1]["value"][0], rtol=1e-12, atol=1e-12)
+
+
+def test_on_a_cpu_f_sees_pieces_and_the_result_does_not_know(monkeypatch):
+    _, whole = run(rosenbrock)
+    module, sizes = sys.modules["pocourse.engine.black_box"], set()
+
+    def f(x):
+        sizes.add(len(x))
+        return rosenbrock(x)
+
+    monkeypatch.setattr(module, "SMALL", 1)
+    _, methods_alone = run(f)
+    assert sizes == {QUERIES, 5} and torch.equal(whole[-1]["value"], methods_alone[-1]["value"])
+    sizes.clear()
+    monkeypatch.setattr(module, "PIECE", 3 * 3 * DIM)
+    _, pieces = run(f)
+    assert sizes == {1, 2, 3} and torch.equal(whole[-1]["value"], pieces[-1]["value"])
 
 
 def test_a_seed_does_not_know_its_neighbours():

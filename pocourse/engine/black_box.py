@@ -17,6 +17,8 @@ from pocourse import _check
 from pocourse.engine.streams import SeedStreams
 
 BLOCK_NUMBERS = 2**22  # random numbers drawn at a time: 16 MB in float32
+PIECE = 2**17  # numbers handed to f at a time on a CPU, half a megabyte: what is made of them stays in the cache
+SMALL = 2**14  # as many numbers cost no more than a call does: where all are fewer they go in one
 
 
 class AskTell(Protocol):
@@ -52,7 +54,7 @@ def black_box(
     r"""Minimise f from its values with every method, and yield metrics [method, seed, \*batch] every so many steps.
 
     ``f`` maps points [query, seed, \*batch, dim] to values [query, seed, \*batch]; the queries of all methods come in
-    one call. ``start`` is where every method begins.
+    one call, or on a CPU, where they are many, in pieces that fit its cache. ``start`` is where every method begins.
 
     Yields: ``value`` (f at theta after the step, which no method is charged for), ``best`` (the least value among all
     queries so far) and ``alive`` (False where theta is no longer finite).
@@ -81,13 +83,11 @@ def _iterations(f, start, streams, methods, *, num_iterations, every):
     estimators, updates = zip(*methods.values(), strict=True)
     theta = start.detach().unsqueeze(0).repeat(len(methods), *[1] * start.dim())
     best = torch.full(theta.shape[:-1], math.inf, dtype=theta.dtype, device=theta.device)
-    counts = [estimator.num_queries for estimator in estimators]
     blocks = _directions(streams, max(e.num_directions for e in estimators), start.shape[1:])
     for iteration, u in zip(range(1, num_iterations + 1), blocks, strict=False):
         with _check.values_unread(), torch.no_grad():
             points = [e.ask(at, u[: e.num_directions]) for e, at in zip(estimators, theta, strict=True)]
-            values = _evaluated(f, torch.cat(points))
-            parts = values.split(counts)
+            parts = _answers(f, points)
             steps = [update(e.tell(y)) for e, update, y in zip(estimators, updates, parts, strict=True)]
             theta = theta + torch.stack(steps)
             best = torch.minimum(best, torch.stack([y.amin(0) for y in parts]))
@@ -108,7 +108,21 @@ def _directions(streams, count, shape):
         yield from drawn.movedim(0, 2).contiguous()
 
 
+def _answers(f, points):
+    """The values at every method's points, in one call or, on a CPU where there are many, a method at a time."""
+    if points[0].device.type == "cpu" and sum(x.numel() for x in points) > SMALL:
+        return [_evaluated(f, x) for x in points]
+    return _judged(f, torch.cat(points)).split([len(x) for x in points])
+
+
 def _evaluated(f, points):
+    rows = max(1, PIECE // points[0].numel())
+    if points.device.type == "cpu" and len(points) > rows:
+        return torch.cat([_judged(f, piece) for piece in points.split(rows)])
+    return _judged(f, points)
+
+
+def _judged(f, points):
     values = f(points)
     if not isinstance(values, Tensor) or values.shape != points.shape[:-1]:
         got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__

@@ -248,7 +248,7 @@ class Attacked(NamedTuple):
 
 
 def draw_attacked(result: Attacked, *, shown: int = 6):
-    """Images of different digits that fell, before and after, and the share that still stands against queries: (figure, alt).
+    """Different digits that fell, before and after, and the share that still stands against queries: (figure, alt).
 
     The curve is Kaplan and Meier's with Greenwood's 95% band; every image is one case.
     """

@@ -63,7 +63,7 @@ ATTACK = {
 } | UPDATE
 SIZES = {
     "ci": {"seeds": 8, "dim": 100, "sigma": 0.5, "iterations": 512},
-    "cpu": {"seeds": 8, "dim": 1000, "sigma": 0.158, "iterations": 3072},
+    "cpu": {"seeds": 8, "dim": 1000, "sigma": 0.158, "iterations": 2304},
     "gpu": {"seeds": 8, "dim": 10_000, "sigma": 0.05, "iterations": 20_480},
 }
 ATTACK_SIZES = {
@@ -214,13 +214,13 @@ def train(
 
     ``name`` is a landscape, "quadratic", "levy", "rosenbrock" or "ackley", or "attack"; with "-grid" behind it, all
     step sizes are run. The record is saved in ``folder``, by default the reader's own. Interrupting it keeps what was
-    finished. It runs on at most four threads.
+    finished. On a CPU it runs on one thread: the pieces of work are too small to be shared.
     Raises: ValueError for names that do not exist, or the profile gpu where torch finds no card.
     """
     profile, grid = profiles.profile(profile), name in RECORDED_ONLY
     settings = configuration(name, profile, chosen)
     chosen = variants(name, profile) if chosen is None else chosen
-    with profiles.threads():
+    with profiles.threads(at_most=1):
         device = profiles.device(profile)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -300,6 +300,14 @@ def speed_up(
     found = np.sort([ratio(chosen) for chosen in drawn])
     outside = round(0.025 * resamples)
     return ratio(slice(None)), float(found[outside]), float(found[-1 - outside])
+
+
+def best_tuned(record: SearchRecord | SavedRecord) -> str:
+    """Which method stands lowest with its own best step, in the words of the prediction: none where two bands overlap."""
+    bands = {method: record.summary()[method + TUNED]["final_value"]["band"] for method in METHODS}
+    first, second = sorted(bands, key=lambda method: np.mean(bands[method]))[:2]
+    overlap = bands[second][0] <= bands[first][1]
+    return "the best two cannot be told apart" if overlap else first
 
 
 def mean_queries(record: SearchRecord | SavedRecord, method: str) -> np.ndarray:
@@ -460,6 +468,33 @@ def table(record: SearchRecord | SavedRecord) -> str:
     else:
         rows = _landscape_rows(record)
     return comparisons.unfinished(record) + "".join(rows)
+
+
+def speed_ups(profile: str = "cpu") -> str:
+    """ZoAR against vanilla in the recorded runs, beside the published numbers, as a Markdown table."""
+    rows = [
+        "| landscape | with one step size, ours | published | each with its own best step, ours |\n|---|---|---|---|\n"
+    ]
+    for name, published in PUBLISHED_SPEED_UP.items():
+        record = recorded(name, profile)
+        if record is None:
+            rows.append(f"| {name} | not recorded yet | {published:.2f}× | not recorded yet |\n")
+            continue
+        own = _times(record, "ZoAR" + TUNED, "vanilla" + TUNED)
+        rows.append(f"| {name} | {_times(record, 'ZoAR')} | {published:.2f}× | {own} |\n")
+    return "".join(rows)
+
+
+def other_rule(profile: str = "cpu") -> str:
+    """The values in the end with R-AdaZO and the paper's step, from the recorded grids, as a Markdown table."""
+    names = [name for name in COMPARISONS if name != "attack"]
+    rows = [f"| R-AdaZO, step {LANDSCAPE['paper_step']:g} | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n"]
+    for method in METHODS:
+        label = f"{method}, R-AdaZO at {LANDSCAPE['paper_step']:g}"
+        grids = (recorded(f"{name}-grid", profile) for name in names)
+        cells = ["not recorded yet" if grid is None else _end(grid.summary()[label]) for grid in grids]
+        rows.append(f"| {method} | {' | '.join(cells)} |\n")
+    return "".join(rows)
 
 
 def _landscape_rows(record):

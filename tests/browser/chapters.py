@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pocourse.lesson.explorable import Explorable
 from pocourse.ratio_clipping import explorables as ratio_clipping
 from pocourse.surrogate_variance import explorables as surrogate_variance
+from pocourse.zeroth_order import explorables as zeroth_order
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +51,7 @@ class Chapter(NamedTuple):
 _ALL = (
     Chapter("02_ratio_clipping", ratio_clipping.EXPLORABLES, trained=("scatter",)),
     Chapter("03_surrogate_variance", surrogate_variance.EXPLORABLES),
+    Chapter("04_zeroth_order", zeroth_order.EXPLORABLES),
 )
 CHAPTERS = {chapter.name: chapter for chapter in _ALL}
 IDS = [id for chapter in _ALL for id in chapter.ids]

@@ -16,7 +16,8 @@ from chapters import CHAPTERS, built
 from test_access import assert_moves_by_keyboard
 
 import pocourse.ratio_clipping.exercises
-import pocourse.surrogate_variance.exercises  # noqa: F401
+import pocourse.surrogate_variance.exercises
+import pocourse.zeroth_order.exercises  # noqa: F401
 from pocourse.lesson import exercises
 from pocourse.ratio_clipping import bench
 
@@ -37,6 +38,14 @@ ANSWERS = {
     x = ratio * advantage
     return (prob_old * (x - (prob_old * x).sum(-1, keepdim=True)).square()).sum(-1)''',
         ("(prob_old * x).sum(-1, keepdim=True)", "x.mean(-1, keepdim=True)"),
+    ),
+    "zeroth_order": (
+        "rloo",
+        '''def rloo(values, directions, sigma):
+    """The leave-one-out estimate of the gradient."""
+    weights = (values - values.mean(0)) / ((len(values) - 1) * sigma)
+    return (weights.unsqueeze(-1) * directions).sum(0)''',
+        ("(len(values) - 1)", "len(values)"),
     ),
 }
 
