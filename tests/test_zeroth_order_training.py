@@ -119,7 +119,9 @@ def test_a_run_leaves_a_record(tiny, tmp_path, monkeypatch, name, profile):
     assert saved.methods == list(training.variants(name, profile))
     assert saved.curves()[key].shape == (8, len(saved.methods), 8) and np.isfinite(saved.curves()[key]).all()
     assert list(saved.steps) == [t * (3 if name.startswith("attack") else 10) for t in range(1, 9)]
-    assert training.table(saved) == training.table(record)
+    assert saved.summary() == record.summary()
+    lines = [[line.split("|")[1] for line in training.table(x).splitlines()] for x in (saved, record)]
+    assert lines[0] == lines[1] and len(lines[0]) >= 7
 
 
 def test_a_run_is_reproducible_and_a_seed_does_not_know_its_neighbours(tiny, tmp_path, monkeypatch):
@@ -155,8 +157,9 @@ def test_nothing_waits_for_the_device(tiny):
         methods = training.methods_of(training.variants(name, "gpu"), settings, torch.device("cpu"))
         if name == "attack":
             what.f(what.start)  # its weights go to the device once, beforehand
+        stream = black_box(what.f, what.start, streams, methods, num_iterations=4)
         with NoHostSync():
-            list(map(what.kept, black_box(what.f, what.start, streams, methods, num_iterations=4)))
+            assert len(list(map(what.kept, stream))) == 4
 
 
 @pytest.mark.slow
@@ -290,8 +293,8 @@ def test_an_attack_is_drawn_with_different_digits_and_its_curve():
     )  # fmt: skip
     figure, alt = figures.draw_attacked(result)
     pictures = [panel for panel in figure.axes if panel.images]
-    assert [panel.get_title() for panel in pictures] == ["“7”", "“8”", "“3”", "“4”"]
-    np.testing.assert_allclose(pictures[1].images[0].get_array().flatten(), images[0] / 2)
+    assert [panel.get_title() for panel in pictures] == ["“7”", "“3”", "“8”", "“4”"]
+    np.testing.assert_allclose(pictures[2].images[0].get_array().flatten(), images[0] / 2)
     (curve,) = figure.axes[-1].lines
     np.testing.assert_allclose(curve.get_ydata(), [1, 0.75, 0.5, 0.5])
     assert "7 read as 8, 3 read as 4" in alt and "50% have fallen in the end, half of them by query 60" in alt

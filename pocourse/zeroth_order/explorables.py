@@ -102,7 +102,7 @@ FUNCTIONS = {
     ),
     "staircase": _stairs(FLOORS, 0.5),
 }  # fmt: skip
-RADII = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0)
+RADII = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 PLACES = tuple(round(-2 + 0.25 * i, 2) for i in range(17))
 EDGE = 2.5
 VALUES, SLOPES = (-1.5, 2.5), (-2.0, 3.0)

@@ -71,6 +71,8 @@ ATTACK_SIZES = {
     "cpu": {"seeds": 8, "images": 64, "iterations": 512},
     "gpu": {"seeds": 8, "images": 320, "iterations": 2048},
 }
+# Five times the queries an iteration, as many queries in all.
+TEN_SIZES = {name: size | {"iterations": size["iterations"] * 3 // 11} for name, size in ATTACK_SIZES.items()}
 COMPARISONS = {name.lower(): SIZES for name in LANDSCAPES} | {"attack": ATTACK_SIZES}
 POINTS = 128
 # Run when the records are made, and read by the cells: each method with each of these multiples of the paper's step,
@@ -78,7 +80,9 @@ POINTS = 128
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 ATTACK_MULTIPLES = (0.25, 0.5, 1, 2, 4, 8, 16)
 GRID_SEEDS, GRID_POINTS = range(100, 108), 16
+ATTACK_TEN = "attack-ten"
 RECORDED_ONLY = {f"{name}-grid": sizes for name, sizes in COMPARISONS.items()}
+RECORDED_ONLY |= {f"{ATTACK_TEN}-grid": TEN_SIZES, ATTACK_TEN: TEN_SIZES}
 
 # What the figures of AdaSmooth's public notebook (commit 1a17581), which carries on the code of Qiu et al. 2025, print
 # for ZoAR with Adam, d = 10,000, against vanilla. They were read off 16 points of a plot: only 16 / j can occur.
@@ -165,11 +169,11 @@ def score(record: SearchRecord | SavedRecord, label: str) -> float:
 
 def variants(name: str, profile: str) -> dict[str, Variant]:
     """Every line of a comparison by its label: the paper's step, the own best one, ingredients."""
-    if name in RECORDED_ONLY:
+    if name.endswith("-grid"):
         return _grid_variants(name.removesuffix("-grid"))
     steps, paper = chosen_steps(name, profile), _fixed(name)["paper_step"]
     found = {method: Variant(method, paper) for method in METHODS}
-    if name != "attack":
+    if not _is_attack(name):
         found[LONGER] = Variant("RLOO", paper * math.sqrt(LANDSCAPE["history"]))
         found["RLOO with history"] = Variant("RLOO with history", paper)
     return found | {method + TUNED: Variant(method, step) for method, step in steps.items()}
@@ -177,14 +181,20 @@ def variants(name: str, profile: str) -> dict[str, Variant]:
 
 def _grid_variants(name: str) -> dict[str, Variant]:
     paper = _fixed(name)["paper_step"]
-    if name == "attack":
+    if _is_attack(name):
         return {f"{m} at {paper * by:g}": Variant(m, paper * by) for m in METHODS for by in ATTACK_MULTIPLES}
     found = {f"{m} at {paper * by:g}": Variant(m, paper * by) for m in ESTIMATORS for by in MULTIPLES}
     return found | {f"{m}, R-AdaZO at {paper:g}": Variant(m, paper, "R-AdaZO") for m in METHODS}
 
 
 def _fixed(name: str) -> dict:
-    return ATTACK if name.removesuffix("-grid") == "attack" else LANDSCAPE
+    if not _is_attack(name):
+        return LANDSCAPE
+    return ATTACK | {"num_queries": 10} if name.startswith(ATTACK_TEN) else ATTACK
+
+
+def _is_attack(name: str) -> bool:
+    return name.startswith("attack")
 
 
 def configuration(name: str, profile: str, chosen: Mapping[str, Variant] | None = None) -> dict:
@@ -213,11 +223,12 @@ def train(
     """Run every variant on every seed as one batch, watch it, and return its record.
 
     ``name`` is a landscape, "quadratic", "levy", "rosenbrock" or "ackley", or "attack"; with "-grid" behind it, all
-    step sizes are run. The record is saved in ``folder``, by default the reader's own. Interrupting it keeps what was
-    finished. On a CPU it runs on one thread: the pieces of work are too small to be shared.
+    step sizes are run, and "attack-ten" has ten queries an iteration where "attack" has two. The record is saved in
+    ``folder``, by default the reader's own. Interrupting it keeps what was finished. On a CPU it
+    runs on one thread: the pieces of work are too small to be shared.
     Raises: ValueError for names that do not exist, or the profile gpu where torch finds no card.
     """
-    profile, grid = profiles.profile(profile), name in RECORDED_ONLY
+    profile, grid = profiles.profile(profile), name.endswith("-grid")
     settings = configuration(name, profile, chosen)
     chosen = variants(name, profile) if chosen is None else chosen
     with profiles.threads(at_most=1):
@@ -303,7 +314,7 @@ def speed_up(
 
 
 def best_tuned(record: SearchRecord | SavedRecord) -> str:
-    """Which method stands lowest with its own best step, in the words of the prediction: none where two bands overlap."""
+    """Which method stands lowest with its own best step, in the words of the prediction; none where bands overlap."""
     bands = {method: record.summary()[method + TUNED]["final_value"]["band"] for method in METHODS}
     first, second = sorted(bands, key=lambda method: np.mean(bands[method]))[:2]
     overlap = bands[second][0] <= bands[first][1]
@@ -443,7 +454,7 @@ def _legend(figure, record, panels):
 def describe(record: SearchRecord | SavedRecord) -> str:
     """The curves in words: where every line ends."""
     known = comparisons.configuration(record)
-    if known["world"] == "attack":
+    if known["looks"]:
         what = "Two panels of the share of images that still stand against queries, targeted attack on digits"
         parts = [f"{label} {said(s['final_unbroken'])}" for label, s in record.summary().items()]
     else:
@@ -451,7 +462,7 @@ def describe(record: SearchRecord | SavedRecord) -> str:
         parts = [f"{label} {said(s['final_value'])}" for label, s in record.summary().items()]
     return (
         f"{what}, bands over {len(record.seeds)} seeds: all methods with one step size, each with its own best"
-        f"{'' if known['world'] == 'attack' else ', and what the gain is made of'}. In the end: "
+        f"{'' if known['looks'] else ', and what the gain is made of'}. In the end: "
         f"{'; '.join(parts) or 'nothing is finished yet'}."
     )
 
@@ -463,7 +474,7 @@ def table(record: SearchRecord | SavedRecord) -> str:
     known = comparisons.configuration(record)
     if record.methods and record.methods[0].startswith(f"{METHODS[0]} at "):
         rows = _grid_rows(record)
-    elif known["world"] == "attack":
+    elif known["looks"]:
         rows = _attack_rows(record)
     else:
         rows = _landscape_rows(record)
