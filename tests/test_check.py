@@ -213,3 +213,11 @@ def test_memory_passes_and_refuses_with_the_numbers(monkeypatch):
 def test_where_nobody_tells_nothing_is_judged(monkeypatch):
     monkeypatch.setattr(_check, "free_memory", lambda device: None)
     _check.memory(2**80, torch.device("cpu"), what="a buffer", remedy="Take less.")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_infinities_that_cancel_are_no_nan_and_one_nan_among_them_is(dtype):
+    x = torch.tensor([torch.inf, -torch.inf, 1.0, 6e4, 6e4], dtype=dtype)
+    _check.floating(x=x)
+    with pytest.raises(ValueError, match="got 1 of 5 entries NaN"):
+        _check.floating(x=torch.where(torch.arange(5) == 2, torch.nan, x))

@@ -170,6 +170,8 @@ def _judge(values: Tensor, directions: Tensor, sigma: float) -> None:
 def _weighted(weights: Tensor, directions: Tensor, scale: float) -> Tensor:
     """sum_k weights_k directions_k / scale: one matrix product for every batch, or a plain sum where it is quicker."""
     weights = weights / scale
-    if directions.device.type == "cpu" and weights.dim() > 1 and directions.numel() < 2**17:
+    if weights.dim() == 1:
+        return weights @ directions
+    if directions.device.type == "cpu" and directions.numel() < 2**17:
         return (weights.unsqueeze(-1) * directions).sum(0)
     return torch.einsum("k...,k...d->...d", weights, directions)
