@@ -649,7 +649,7 @@ def test_the_outcome_of_the_race_is_left_to_the_record():
     for choice in asked.answer:
         assert in_words(asked, choice)[1] == choice
     # It names what is raced, as the record does, and as many step sizes.
-    assert asked.answer[:5] == training.METHODS and "seven step sizes" in asked.text and len(training.MULTIPLES) == 7
+    assert asked.answer[:5] == training.METHODS and "eleven step sizes" in asked.text and len(training.MULTIPLES) == 11
     race = CHAPTER["fair_race"].text
     assert all(name in race for name in training.METHODS)
     assert "ten values" in race and training.LANDSCAPE["num_queries"] == 10 and training.LANDSCAPE["history"] == 6

@@ -25,8 +25,8 @@ SPINNING_UP = (
 question(
     "zeroth_order.entry_baseline",
     "A policy takes the action −1 or 1, each with probability ½. The score, the derivative of the action's "
-    "log-probability, is −1 or 1 as well, and the losses are 14 and 10. REINFORCE averages (loss − b) · score over "
-    "samples. What does the baseline b do?",
+    "log-probability, is −1 or 1 as well, and the losses are 14 and 10. An estimate of the gradient of the mean loss, "
+    "called REINFORCE, averages (loss − b) · score over samples. What does the baseline b do?",
     Choice(
         "it makes the gradient smaller, as losses become smaller",
         False,
@@ -605,8 +605,8 @@ question(
 prediction(
     "zeroth_order.forward_price",
     "f = ½|x|² in 10,000 dimensions with σ = 0.05, at a point about as far out as a random one: |x|² = d. A forward "
-    "difference is REINFORCE with the baseline b = f(θ). How many times the variance does it have that one direction "
-    "has with b = F(θ), which is what the mean of many values approaches?",
+    "difference is REINFORCE with the baseline b = f(θ). Per direction, how many times as large is its variance as "
+    "with the baseline b = F(θ), which the mean of many values approaches?",
     low=0,
     section="3",
 )
@@ -630,8 +630,8 @@ prediction(
 )
 prediction(
     "zeroth_order.tuned",
-    "The methods race on the quadratic with equal queries, and each takes that one of seven step sizes which suits it "
-    "best (found on other seeds). Which one stands lowest in the end?",
+    "The methods race on the quadratic with equal queries, and each takes that one of eleven step sizes which suits it "
+    "best (found on other seeds). Which one stands lowest after 23,040 queries?",
     answer=("vanilla", "history average", "RLOO", "antithetic", "ZoAR", "the best two cannot be told apart"),
     section="9",
 )

@@ -249,7 +249,9 @@ GUIDE = Guide(
             "10",
             "The three panels in this order: one step size for all, each with its own, and what the gain is made of. "
             "After each let somebody say in one sentence what has been shown, and nothing more. Go back and forth "
-            "between the first two and ask which lines have changed places.",
+            "between the first two and ask which lines have changed places. Expect ZoAR far ahead in the first; RLOO, "
+            "pairs and ZoAR close together in the second, vanilla and its history far behind; in the third one line "
+            "for ZoAR and RLOO with the longer step, one for RLOO and vanilla with a tenth of the radius.",
             misconception=(
                 "“Ahead at the same step size, so a better estimate of the gradient.” Under Adam a calmer estimate "
                 "takes longer steps at the same η, because the noise stands in the denominator. Part of being ahead "
@@ -266,7 +268,9 @@ GUIDE = Guide(
         Moment(
             "11",
             "A digit, what is added to it, and what the classifier then says. Ask what the attacker may see: the "
-            "values of a loss, and no gradient. Then how a run ends, and what to write down for one that does not.",
+            "values of a loss, and no gradient. Then how a run ends, and what to write down for one that does not. "
+            "Expect ZoAR ahead with own steps too, here, with two queries an iteration, for its pooled mean; and ask "
+            "what would happen with ten, before you read on.",
             misconception=(
                 "“The mean number of queries to success is the cost of an attack.” It is the cost of those that "
                 "succeeded, and the ones that failed were the expensive ones."

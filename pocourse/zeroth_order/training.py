@@ -46,7 +46,10 @@ RULES = {"Adam": Adam, "R-AdaZO": RAdaZO}
 TUNED = ", tuned"
 # The same estimator with a longer step: what a mean over N independent gradients does to Adam's denominator.
 LONGER = "RLOO, longer step"
-INGREDIENTS = ("vanilla", "RLOO", LONGER, "RLOO with history", "ZoAR")
+# The same estimator nearer to theta: what the curvature costs grows with the radius, (4.12).
+NEARER, NEARER_BY = "vanilla, σ / 10", 0.1
+MEMORY = "RLOO with history"
+INGREDIENTS = ("vanilla", NEARER, "RLOO", LONGER, MEMORY, "ZoAR")
 
 # Step sizes, queries and radii are those of the public code of Qiu et al. 2025, sigma^2 d too: 25 on the landscapes.
 # Beside the methods' queries an attack spends one on theta itself, to see whether it has succeeded; vanilla takes that
@@ -75,9 +78,9 @@ ATTACK_SIZES = {
 TEN_SIZES = {name: size | {"iterations": size["iterations"] * 3 // 11} for name, size in ATTACK_SIZES.items()}
 COMPARISONS = {name.lower(): SIZES for name in LANDSCAPES} | {"attack": ATTACK_SIZES}
 POINTS = 128
-# Run when the records are made, and read by the cells: each method with each of these multiples of the paper's step,
-# on other seeds. Beside them the paper's second update rule, with the paper's step.
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+# Run when the records are made, and read by the cells: each method with each of these multiples of its step,
+# on other seeds. Beside them the second update rule of that code, with its step.
+MULTIPLES = (1, 1.4, 2, 2.8, 4, 5.6, 8, 11, 16, 22, 32)
 ATTACK_MULTIPLES = (0.25, 0.5, 1, 2, 4, 8, 16)
 GRID_SEEDS, GRID_POINTS = range(100, 108), 16
 ATTACK_TEN = "attack-ten"
@@ -95,6 +98,7 @@ class Variant(NamedTuple):
     method: str
     step: float
     rule: str = "Adam"
+    radius: float = 1.0  # in units of the comparison's sigma
 
 
 class Task(NamedTuple):
@@ -138,7 +142,9 @@ class Unbroken:
 
 
 def chosen_steps(name: str, profile: str = "cpu") -> dict[str, float]:
-    """For each method its best step size on the recorded grid: the lowest end, or the fewest queries of an attack.
+    """For each line (a method, or one of the ingredients) its best step size on the recorded grid.
+
+    The best ends lowest, or needs the fewest queries for an attack.
 
     Interquartile means over the grid's seeds are compared. Where no grid has been recorded for the profile, that of
     ``cpu`` is read.
@@ -154,10 +160,10 @@ def chosen_steps(name: str, profile: str = "cpu") -> dict[str, float]:
     for label, variant in _grid_variants(name).items():
         if variant.rule != "Adam" or label not in grid.methods:
             continue
-        reached = score(grid, label)
-        if variant.method not in found or reached < found[variant.method][0]:
-            found[variant.method] = (reached, variant.step)
-    return {method: step for method, (_, step) in found.items()}
+        reached, line = score(grid, label), label.split(" at ")[0]
+        if line not in found or reached < found[line][0]:
+            found[line] = (reached, variant.step)
+    return {line: step for line, (_, step) in found.items()}
 
 
 def score(record: SearchRecord | SavedRecord, label: str) -> float:
@@ -168,22 +174,26 @@ def score(record: SearchRecord | SavedRecord, label: str) -> float:
 
 
 def variants(name: str, profile: str) -> dict[str, Variant]:
-    """Every line of a comparison by its label: the paper's step, the own best one, ingredients."""
+    """Every line of a comparison by its label: the public code's step, the own best one, ingredients."""
     if name.endswith("-grid"):
         return _grid_variants(name.removesuffix("-grid"))
     steps, paper = chosen_steps(name, profile), _fixed(name)["paper_step"]
-    found = {method: Variant(method, paper) for method in METHODS}
+    found = {method: Variant(method, paper) for method in METHODS} | {MEMORY: Variant(MEMORY, paper)}
     if not _is_attack(name):
         found[LONGER] = Variant("RLOO", paper * math.sqrt(LANDSCAPE["history"]))
-        found["RLOO with history"] = Variant("RLOO with history", paper)
-    return found | {method + TUNED: Variant(method, step) for method, step in steps.items()}
+        found[NEARER] = Variant("vanilla", paper, radius=NEARER_BY)
+    return found | {line + TUNED: found[line]._replace(step=step) for line, step in steps.items()}
 
 
 def _grid_variants(name: str) -> dict[str, Variant]:
-    paper = _fixed(name)["paper_step"]
-    if _is_attack(name):
-        return {f"{m} at {paper * by:g}": Variant(m, paper * by) for m in METHODS for by in ATTACK_MULTIPLES}
-    found = {f"{m} at {paper * by:g}": Variant(m, paper * by) for m in ESTIMATORS for by in MULTIPLES}
+    paper, attack = _fixed(name)["paper_step"], _is_attack(name)
+    lines = {method: Variant(method, paper) for method in ESTIMATORS}
+    if not attack:
+        lines[NEARER] = Variant("vanilla", paper, radius=NEARER_BY)
+    multiples = ATTACK_MULTIPLES if attack else MULTIPLES
+    found = {f"{line} at {paper * by:g}": lines[line]._replace(step=paper * by) for line in lines for by in multiples}
+    if attack:
+        return found
     return found | {f"{m}, R-AdaZO at {paper:g}": Variant(m, paper, "R-AdaZO") for m in METHODS}
 
 
@@ -207,8 +217,14 @@ def configuration(name: str, profile: str, chosen: Mapping[str, Variant] | None 
         raise ValueError(f"expected a comparison among {', '.join(sizes)}; got {name!r}. Choose one of them.")
     size = sizes[name][profiles.profile(profile)]
     chosen = variants(name, profile) if chosen is None else chosen
-    words = {label: f"{variant.method}, {variant.rule}, step {variant.step:.4g}" for label, variant in chosen.items()}
+    words = {label: in_words(variant) for label, variant in chosen.items()}
     return {"world": name.removesuffix("-grid"), "objectives": words} | _fixed(name) | size
+
+
+def in_words(variant: Variant) -> str:
+    """A variant as a record and a table name it."""
+    nearer = "" if variant.radius == 1 else f", sigma times {variant.radius:g}"
+    return f"{variant.method}{nearer}, {variant.rule}, step {variant.step:.4g}"
 
 
 def train(
@@ -265,7 +281,7 @@ def methods_of(chosen: Mapping[str, Variant], settings: Settings, device: torch.
     made = {}
     for label, variant in chosen.items():
         queries = settings["num_queries"] + settings["looks"] * (variant.method in ASK_THE_CENTRE)
-        asked = {"num_queries": queries, "sigma": settings["sigma"]}
+        asked = {"num_queries": queries, "sigma": variant.radius * settings["sigma"]}
         estimator = ESTIMATORS[variant.method](settings["dim"], asked, settings["history"], device)
         made[label] = Method(estimator, RULES[variant.rule](learning_rate=variant.step))
     return made
@@ -347,7 +363,8 @@ def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
     return comparisons.recorded(CHAPTER, name, profile)
 
 
-LINE = LINE_OF | {LONGER: LINE_OF["one-point"], "RLOO with history": LINE_OF["ranks"]}
+LINE = LINE_OF | {LONGER: LINE_OF["one-point"], MEMORY: LINE_OF["ranks"]}
+LINE[NEARER] = {"color": "#7f4f24", "linestyle": (0, (1, 1))}
 AT_PAPER, AT_BEST, APART = "all with one step size", "each with its own best step", "what the gain is made of"
 PANELS = {
     AT_PAPER: {method: method for method in METHODS},
@@ -370,8 +387,8 @@ def cost_card(profile: str = "auto") -> str:
         queries = c["iterations"] * (c["num_queries"] + c["looks"])
         lines.append(f"| {name} | {len(c['objectives'])} | {c['seeds']} | {queries:,} | {measured} |\n")
     lines.append(
-        "\nOther sizes: set `POCOURSE_PROFILE` to `ci` (seconds), `cpu` or `gpu` (the paper's ten thousand dimensions "
-        "and twenty thousand iterations) before starting the kernel.\n"
+        "\nOther sizes: set `POCOURSE_PROFILE` to `ci` (seconds), `cpu` or `gpu` (ten thousand dimensions and twenty "
+        "thousand iterations, as in the public code) before starting the kernel.\n"
     )
     return "".join(lines)
 
@@ -382,12 +399,13 @@ def draw(record: SearchRecord | SavedRecord, *, behind: SavedRecord | None = Non
     The recorded run lies pale behind. Returns (figure, alt text).
     """
     with figures.style():
-        figure, axes = figures.panels(3, height=3.5, sharey=True)
+        figure, axes = figures.panels(3, height=3.5)
         for panel, (title, lines) in zip(axes[0], PANELS.items(), strict=True):
             _bands(panel, record, "value", lines, behind=behind)
             panel.set_title(title, fontsize=10)
+            _log_axis(panel)
         axes[0][0].set_ylabel(f"f, {comparisons.configuration(record)['world'].capitalize()}")
-        _log_axis(axes[0][0])
+        axes[0][0].set_ylim(axes[0][1].get_ylim())  # the first two are compared with each other
         _legend(figure, record, PANELS)
         return figure, describe(record)
 
@@ -406,7 +424,7 @@ def draw_attack(record: SearchRecord | SavedRecord, *, behind: SavedRecord | Non
             panel.set_xlabel("queries per image")
             # Where not even an attack that may use the gradient has found a way in.
             closed = 1 - float(attack_on(comparisons.configuration(record)["images"]).reachable.float().mean())
-            figures.limit_line(panel, closed, "no way in known", at=0.03)
+            figures.limit_line(panel, closed, "no attack known", at=0.03)
         axes[0][0].set_ylabel("images that still stand")
         axes[0][0].set_ylim(0, 1.02)
         axes[0][0].yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f}%")
@@ -468,7 +486,7 @@ def describe(record: SearchRecord | SavedRecord) -> str:
 
 
 def table(record: SearchRecord | SavedRecord) -> str:
-    """The outcome as a Markdown table, with the paper's step and with the own best one."""
+    """The outcome as a Markdown table, with one step size and with the own best one."""
     if len(record.steps) == 0:
         return comparisons.unfinished(record)
     known = comparisons.configuration(record)
@@ -484,7 +502,8 @@ def table(record: SearchRecord | SavedRecord) -> str:
 def speed_ups(profile: str = "cpu") -> str:
     """ZoAR against vanilla in the recorded runs, beside the published numbers, as a Markdown table."""
     rows = [
-        "| landscape | with one step size, ours | published | each with its own best step, ours |\n|---|---|---|---|\n"
+        "| landscape | with one step size, ours | AdaSmooth's notebook | each with its own best step, ours |\n",
+        "|---|---|---|---|\n",
     ]
     for name, published in PUBLISHED_SPEED_UP.items():
         record = recorded(name, profile)
@@ -497,7 +516,7 @@ def speed_ups(profile: str = "cpu") -> str:
 
 
 def other_rule(profile: str = "cpu") -> str:
-    """The values in the end with R-AdaZO and the paper's step, from the recorded grids, as a Markdown table."""
+    """The values in the end with R-AdaZO and one step size, from the recorded grids, as a Markdown table."""
     names = [name for name in COMPARISONS if name != "attack"]
     rows = [f"| R-AdaZO, step {LANDSCAPE['paper_step']:g} | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n"]
     for method in METHODS:
@@ -514,7 +533,7 @@ def _landscape_rows(record):
         f"| method | f in the end, step {known['paper_step']:g} | fewer queries than vanilla | own best step "
         "| f in the end | fewer queries than vanilla with its own best |\n|---|---|---|---|---|---|\n"
     )
-    for method in (*METHODS, "RLOO with history", LONGER):
+    for method in (*METHODS, MEMORY, LONGER, NEARER):
         cells = [method, *(["", ""] if method not in summary else [_end(summary[method]), _times(record, method)])]
         tuned = method + TUNED
         if tuned in summary:
@@ -532,7 +551,7 @@ def _attack_rows(record):
         "| still standing |\n|---|---|---|---|---|---|\n"
     )
     summary = record.summary()
-    for method in METHODS:
+    for method in (*METHODS, MEMORY):
         cells = [method]
         for label in (method, method + TUNED):
             if label not in summary:
@@ -565,4 +584,6 @@ def _times(record, method, against="vanilla"):
     if method == against:
         return "1"
     value, low, high = speed_up(record, method, against=against)
+    if not value:
+        return "never"
     return f"{value:.2f}× ({low:.2f} to {high:.2f})"

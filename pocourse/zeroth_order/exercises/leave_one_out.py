@@ -45,7 +45,7 @@ of an f that is minimised: it points to where f grows.
 """,
     stub='''
 def rloo_gradient(values, directions, sigma):
-    """REINFORCE with the mean of the other values as the baseline of each."""
+    """values [K, *problems], directions [K, *problems, d] -> [*problems, d]; each baseline: the mean of the others."""
     ...
 ''',
     hints=(
