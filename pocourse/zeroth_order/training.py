@@ -182,7 +182,9 @@ def variants(name: str, profile: str) -> dict[str, Variant]:
     if not _is_attack(name):
         found[LONGER] = Variant("RLOO", paper * math.sqrt(LANDSCAPE["history"]))
         found[NEARER] = Variant("vanilla", paper, radius=NEARER_BY)
-    return found | {line + TUNED: found[line]._replace(step=step) for line, step in steps.items()}
+    # An ingredient's own best step can be read from the grid; a live run has no time for it.
+    tuned = found if _is_attack(name) else METHODS
+    return found | {line + TUNED: found[line]._replace(step=steps[line]) for line in tuned}
 
 
 def _grid_variants(name: str) -> dict[str, Variant]:
