@@ -266,7 +266,7 @@ def test_the_tables_and_the_alternative_texts_hold_the_numbers():
 def test_the_figures_show_every_line_once_with_its_band():
     record = training.recorded("rosenbrock")
     figure, alt = training.draw(record)
-    assert [len(panel.lines) for panel in figure.axes] == [5, 5, 5] and "Rosenbrock" in alt
+    assert [len(panel.lines) for panel in figure.axes] == [5, 5, 6] and "Rosenbrock" in alt
     assert all(panel.get_yscale() == "log" for panel in figure.axes)
     figure, alt = training.draw_attack(training.recorded("attack"))
     assert [len(panel.lines) for panel in figure.axes] == [6, 6] and "digits" in alt
