@@ -30,6 +30,7 @@ from pocourse.zeroth_order.zoar import ZoAR
 CHAPTER = "zeroth_order"
 
 Settings = Mapping[str, object]
+MEMORY = "RLOO with history"
 # Of each: dimension, queries and sigma, history, device.
 ESTIMATORS: dict[str, Callable[[int, dict, int, torch.device], AskTell]] = {
     "vanilla": lambda dim, asked, history, device: Forward(**asked),
@@ -38,7 +39,7 @@ ESTIMATORS: dict[str, Callable[[int, dict, int, torch.device], AskTell]] = {
     "antithetic": lambda dim, asked, history, device: Antithetic(**asked),
     "ZoAR": lambda dim, asked, history, device: ZoAR(dim, history=history, generator=torch.Generator(device), **asked),
     # No method of the paper: ZoAR's memory without its pooled baseline.
-    "RLOO with history": lambda dim, asked, history, device: HistoryAverage(LeaveOneOut(**asked), history=history),
+    MEMORY: lambda dim, asked, history, device: HistoryAverage(LeaveOneOut(**asked), history=history),
 }
 ASK_THE_CENTRE = {"vanilla", "history average"}
 METHODS = ("vanilla", "history average", "RLOO", "antithetic", "ZoAR")
@@ -48,7 +49,6 @@ TUNED = ", tuned"
 LONGER = "RLOO, longer step"
 # The same estimator nearer to theta: what the curvature costs grows with the radius, (4.12).
 NEARER, NEARER_BY = "vanilla, σ / 10", 0.1
-MEMORY = "RLOO with history"
 INGREDIENTS = ("vanilla", NEARER, "RLOO", LONGER, MEMORY, "ZoAR")
 
 # Step sizes, queries and radii are those of the public code of Qiu et al. 2025, sigma^2 d too: 25 on the landscapes.
@@ -348,13 +348,6 @@ def mean_queries(record: SearchRecord | SavedRecord, method: str) -> np.ndarray:
     steps = np.diff(np.concatenate([[0.0], np.asarray(record.steps, dtype=float)]))
     before = np.concatenate([np.ones_like(curve[:1]), curve[:-1]])
     return (steps[:, None] * (before + curve) / 2).sum(0)
-
-
-def median_queries(record: SearchRecord | SavedRecord, method: str) -> np.ndarray:
-    """The number of queries after which half of the images have been deceived, [seed]; infinite where they are not."""
-    curve, steps = record.curves()["unbroken"][:, record.methods.index(method)], np.asarray(record.steps, dtype=float)
-    reached = curve <= 0.5
-    return np.where(reached.any(0), steps[reached.argmax(0)], np.inf)
 
 
 # ---------------------------------------------------------------- what is shown
