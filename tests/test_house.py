@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 CHAPTERS = ["policy_gradient", "ratio_clipping", "surrogate_variance", "zeroth_order", "diffusion_dpo"]
 FLOORS = {"_check": 0, "worlds": 1, "engine": 2, "lesson": 2, **dict.fromkeys(CHAPTERS, 3), "cli": 4, "__main__": 5}
-EQUATIONS = {"objectives", "estimators", "bounds", "optima", "updates", "zoar", "methods"}
+EQUATIONS = {"objectives", "estimators", "bounds", "optima", "updates", "zoar", "methods", "denoising"}
 ABOVE_EQUATIONS = {"bench", "claims", "exercises", "explorables", "figures"}
 ABOVE_EQUATIONS |= {"museum", "quiz", "teaching", "training", "truth"}
 # Files that may import by a computed name: the command line, and the notebook builder, which
