@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pocourse.lesson import live
-from pocourse.lesson.records import MAX_POINTS, SearchRecord, load
+from pocourse.lesson.records import MAX_POINTS, PreferenceRecord, SearchRecord, load
 
 
 def make(updates=4, num_updates=4, measured=("value",), **values):
@@ -80,3 +80,44 @@ def test_without_an_update_there_is_nothing():
 
 def test_its_progress_speaks_of_queries():
     assert "update 4 of 4, 3,200 queries" in live.progress_line(make())
+
+
+# --- training on preferences ------------------------------------------------------------------------
+
+
+def preference_record():
+    record = PreferenceRecord(
+        "chapter",
+        "name",
+        profile="ci",
+        methods=["a"],
+        seeds=[0],
+        steps_per_update=5,
+        num_updates=1,
+        configuration={},
+        made_by="tests",
+        measured=("reward",),
+    )
+    record.add({"reward": torch.ones(1, 1), "alive": torch.ones(1, 1, dtype=torch.bool)})
+    return record
+
+
+def test_pictures_are_kept_with_the_record(tmp_path):
+    record = preference_record()
+    grey, coloured = torch.rand(2, 8, 8), torch.tensor([[[[0.0, 0.5, 1.0], [-1.0, 2.0, 0.2]]]])
+    record.show({"before": torch.zeros(2, 8, 8), "after": coloured})
+    record.show({"before": grey})
+    record.end("finished")
+    saved = load(record.save(tmp_path).parent, "name", "ci")
+    for found in (record.pictures(), saved.pictures()):
+        assert found["after"].tolist() == [[[[0, 128, 255], [0, 255, 51]]]]
+        np.testing.assert_allclose(found["before"] / 255, grey, atol=0.5 / 255 + 1e-6)
+    assert live.progress_line(record).startswith("finished: update 1 of 1, 5 steps")
+
+
+def test_records_without_pictures_have_none(tmp_path):
+    record = make()
+    record.end("finished")
+    record.save(tmp_path)
+    assert load(tmp_path, "name", "ci").pictures() == {}
+    assert preference_record().pictures() == {}

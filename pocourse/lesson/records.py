@@ -6,6 +6,7 @@ It is written every few seconds while the run goes on, each time to a new file t
 the old one's place, so a run that is stopped or killed keeps what was finished.
 """
 
+import base64
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,37 @@ class SearchRecord(RunRecord):
         }
 
 
+class PreferenceRecord(SearchRecord):
+    """What training on preferences leaves behind: curves against optimizer steps, and a few pictures.
+
+    ``show`` keeps pictures by name, such as samples of each method from the same noise; the newest ones stand.
+    """
+
+    unit = "steps"
+
+    def __init__(self, chapter: str, name: str, **known):
+        super().__init__(chapter, name, **known)
+        self._shown: dict[str, torch.Tensor] = {}
+
+    def show(self, pictures: Mapping[str, torch.Tensor]) -> None:
+        """Keep pictures [picture, height, width] or [picture, height, width, 3] with values from 0 to 1, by name."""
+        self._shown.update(pictures)
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The pictures that were kept, as bytes from 0 to 255."""
+        return {
+            name: (255 * x.detach().float().cpu().clamp(0, 1)).round().byte().numpy() for name, x in self._shown.items()
+        }
+
+    def particulars(self) -> dict:
+        """The names of the curves, and the pictures with their shapes, in base64."""
+        coded = {
+            name: {"shape": list(x.shape), "bytes": base64.b64encode(x.tobytes()).decode("ascii")}
+            for name, x in self.pictures().items()
+        }
+        return super().particulars() | {"pictures": coded}
+
+
 class SavedRecord:
     """A record read back from its two files; offers what a figure needs of a ``Record``."""
 
@@ -306,6 +338,13 @@ class SavedRecord:
     def summary(self) -> dict[str, dict]:
         """As ``summary`` of the record, as it was written."""
         return self.json["summary"]
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The pictures that the run kept, as bytes from 0 to 255; none where it kept none."""
+        return {
+            name: np.frombuffer(base64.b64decode(x["bytes"]), dtype=np.uint8).reshape(x["shape"])
+            for name, x in self.json.get("pictures", {}).items()
+        }
 
 
 def load(folder: Path, name: str, profile: str) -> SavedRecord | None:
