@@ -3,15 +3,19 @@ PYTHON ?= python3
 # A package index with a CPU-only torch, for machines without a GPU:
 #   make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# How many processes share the tests: make test WORKERS=4. One thread each, so one for every core.
+WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 SUPPORTED := import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else \
 	"pocourse needs Python 3.11, 3.12 or 3.13, and " + sys.executable + " is " + sys.version.split()[0] + \
 	". Name another with: make PYTHON=/path/to/python3.12 (after rm -r .venv, where one exists)")
-PYTEST := POCOURSE_PROFILE=ci $(BIN)/python -m pytest
+# loadfile, because the cells of a notebook stay together; tests/workers.py refines it. What each process needs for itself
+# (no network, folders of its own, one thread) it gets from conftest.py.
+PYTEST := POCOURSE_PROFILE=ci $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 # The chapters whose training cell has a record under data/runs/.
-RECORDED := 02 03 04
+RECORDED := 02 03 04 05
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

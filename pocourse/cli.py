@@ -17,7 +17,7 @@ from pocourse.lesson import paths, profiles
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A course on policy optimization that runs.")
 
-CHAPTERS = {"02": "ratio_clipping", "03": "surrogate_variance", "04": "zeroth_order"}
+CHAPTERS = {"02": "ratio_clipping", "03": "surrogate_variance", "04": "zeroth_order", "05": "diffusion_dpo"}
 FIRST_NOTEBOOK = "02_ratio_clipping.ipynb"
 
 

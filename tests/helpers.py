@@ -1,7 +1,11 @@
 """What several tests share."""
 
+import functools
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pocourse.lesson import exercises
 
 _SYNCS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
 _INDEXING = {
@@ -37,3 +41,16 @@ def in_tree(widget, kind):
     for child in getattr(widget, "children", ()):
         found += in_tree(child, kind)
     return found
+
+
+@functools.cache
+def matrix(id):
+    """The matrix of an exercise as it is registered, computed once for all tests of a process."""
+    return exercises.matrix(id)
+
+
+@functools.cache
+def verdict_on(id, name):
+    """The verdict on one of an exercise's own wrong answers, reached once for all tests of a process."""
+    (mutant,) = (mutant for mutant in exercises.find(id).mutants if mutant.name == name)
+    return exercises.judge(id, mutant.run)

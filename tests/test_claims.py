@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+import pocourse.diffusion_dpo.claims
 import pocourse.ratio_clipping.claims  # what is imported registers its claims
 import pocourse.surrogate_variance.claims
 import pocourse.zeroth_order.claims  # noqa: F401
@@ -12,7 +13,7 @@ from pocourse.lesson import claims
 from pocourse.lesson.claims import ClaimFailed, check, claim, registry
 
 SHIPPED = registry()
-NUMBERS = {"ratio_clipping": 2, "surrogate_variance": 3, "zeroth_order": 4}
+NUMBERS = {"ratio_clipping": 2, "surrogate_variance": 3, "zeroth_order": 4, "diffusion_dpo": 5}
 every_claim = pytest.mark.parametrize("id", SHIPPED)
 
 
@@ -227,8 +228,8 @@ def test_all_kinds_of_claims_are_used():
 
 # What MathJax and KaTeX both know, as far as the course uses it. A word stuck to a command is none of these.
 MACROS = set(
-    """alpha arg bar begin Big big bigg cases cdot chi clip Delta delta dots ell end epsilon eta exp frac gamma ge
-    geq hat in infty kappa lambda langle le left leq log Longrightarrow mathbb mathcal mathrm max mid min mu
+    """alpha arg bar begin beta Big big bigg cases cdot chi clip Delta delta dots ell end epsilon eta exp frac gamma ge
+    geq hat in infty int kappa lambda langle le left leq log Longrightarrow mathbb mathcal mathrm max mid min mu
     nabla ne nu Omega operatorname partial Phi pi pm propto qquad quad rangle rho right sigma sim sqrt sum sup
     text tfrac theta to top xi""".split()
 )

@@ -88,13 +88,13 @@ def test_auto_is_resolved_before_it_is_written_down(home, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run", "07"), "expected a chapter among 02, 03, 04; got 07"),
-        (("run", "two"), "expected a chapter among 02, 03, 04; got two"),
+        (("run", "07"), "expected a chapter among 02, 03, 04, 05; got 07"),
+        (("run", "two"), "expected a chapter among 02, 03, 04, 05; got two"),
         (("run", "02", "--only", "wide"), "expected a comparison among shallow, deep; got wide"),
         (("run", "02", "--profile", "big"), "'big' is not one of"),
         (
             ("claims", "chapter_9"),
-            "expected a chapter among ratio_clipping, surrogate_variance, zeroth_order; got chapter_9",
+            "expected a chapter among ratio_clipping, surrogate_variance, zeroth_order, diffusion_dpo; got chapter_9",
         ),
         (("lab", "09_nothing.ipynb"), "found no 09_nothing.ipynb"),
     ],

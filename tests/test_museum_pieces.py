@@ -2,11 +2,12 @@
 
 import importlib
 import re
-from functools import cache
 from html.parser import HTMLParser
 
+import helpers
 import pytest
 
+import pocourse.diffusion_dpo.museum
 import pocourse.ratio_clipping.museum
 import pocourse.surrogate_variance.museum
 import pocourse.zeroth_order.museum  # noqa: F401 (all register their pieces)
@@ -17,7 +18,7 @@ PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
 NAMED_WITHOUT_OWNER = ("`rlhf-book`", "`sdpo`", "`AdaSmooth`", "`ZoVH`")  # their owners are persons
 NAMED_WITHOUT_OWNER += ("`Taming-Stable-Diffusion-with-Human-Ranking-Feedback`",)
 ORGANISATIONS = {
-    "NVIDIA-NeMo", "huggingface", "st-tech", "tensorforce", "udlbook", "yandexdataschool",
+    "AI-Hypercomputer", "NVIDIA-NeMo", "PKU-Alignment", "huggingface", "st-tech", "tensorforce", "udlbook", "yandexdataschool",
 }  # fmt: skip
 every = pytest.mark.parametrize("id", PIECES)
 
@@ -30,9 +31,8 @@ def words(found):
     return [found.title, found.published, found.corrected, found.symptom, found.wrong.reason, found.note]
 
 
-@cache
 def matrix(id):
-    return exercises.matrix(task(id).id)
+    return helpers.matrix(task(id).id)
 
 
 # --- plaques ---------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_every_useless_property_dies_every_right_one_lives_and_none_is_idle(id):
 @every
 def test_every_useless_property_is_told_something_of_its_own(id):
     for mutant in task(id).mutants:
-        verdict = exercises.judge(task(id).id, mutant.run)
+        verdict = helpers.verdict_on(task(id).id, mutant.name)
         assert verdict.state == "wrong"
         # Recognised for what it is, where its answers can be compared and no other mutant gives the same.
         assert verdict.slip is None or verdict.slip.name == mutant.name

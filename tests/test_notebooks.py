@@ -1,5 +1,6 @@
 """The shipped notebooks keep every rule, and every rule finds the notebook that breaks it."""
 
+import copy
 import os
 from dataclasses import dataclass, replace
 
@@ -30,31 +31,38 @@ def test_shipped_notebook_keeps(path, rule):
     assert RULES[rule](place_of(path)) == []
 
 
+# The functions that show an exercise and judge its answer.
+ASKING = {"card", "grade", "hint", "solution"}
+
+
+def core_path_solved(book, exercises):
+    """The core path with solutions in the place of stubs, and after it the further exercises, solved as well."""
+    solutions = {found.stub: found.solution for found in exercises.values()}
+    core = notebook_rules.without_further(book)
+    further = [
+        cell
+        for cell in book.cells
+        if notebook_rules.FURTHER in notebook_rules.tags(cell)
+        and (cell.source in solutions or ASKING & {word for word, _ in notebook_rules.calls(cell)})
+    ]
+    core.cells += copy.deepcopy(further)
+    for cell in core.cells:
+        cell.source = solutions.get(cell.source, cell.source)
+    return core
+
+
 @pytest.mark.slow
 @pytest.mark.notebooks
 @each_shipped
-def test_the_core_path_runs_without_the_further_cells(path):
-    core = notebook_rules.without_further(place_of(path).book)
-    done = notebooks.execute(core, folder=path.parent, profile="ci", timeout=120)
-    assert notebook_rules.executed(Place(done)) == []
+def test_the_core_path_runs_without_the_further_cells_and_every_solution_is_right(path):
+    """One execution for both: nbval is what runs all cells in their order, stubs untouched, and looks at the outputs.
 
-
-def solved(path):
-    """The notebook's text with a solution in the place of every stub, and the ids of the exercises."""
+    What one of the two could hide from the other is an answer that some other cell uses, and a rule above forbids it.
+    """
     exercises, _ = notebooks.chapter_tasks(path)
-    book = notebooks.read_text(notebooks.text_of(path))
-    stubs = {found.stub: found.solution for found in exercises.values()}
-    for cell in book.cells:
-        cell.source = stubs.get(cell.source, cell.source)
-    return book, list(exercises)
-
-
-@pytest.mark.slow
-@pytest.mark.notebooks
-@each_shipped
-def test_the_notebook_runs_to_its_end_with_the_solutions_put_in(path):
-    book, ids = solved(path)
-    done = notebooks.execute(book, folder=path.parent, profile="ci", timeout=120)
+    done = notebooks.execute(
+        core_path_solved(place_of(path).book, exercises), folder=path.parent, profile="ci", timeout=120
+    )
     assert notebook_rules.executed(Place(done)) == []
     verdicts = {
         id: "".join(output.get("data", {}).get("text/plain", "") for output in cell.outputs)
@@ -62,7 +70,7 @@ def test_the_notebook_runs_to_its_end_with_the_solutions_put_in(path):
         for word, id in notebook_rules.calls(cell)
         if word == "grade"
     }
-    assert set(verdicts) == set(ids) and ids
+    assert set(verdicts) == set(exercises) and exercises
     for id, said in verdicts.items():
         assert ": right. All " in said, (id, said)
 
@@ -502,6 +510,43 @@ def test_the_core_path_is_the_notebook_without_further_cells():
     assert len(book.cells) == 10 and len(core) == 8
     assert not any(notebook_rules.FURTHER in notebook_rules.tags(cell) for cell in core)
     assert notebook_rules.tags(core[2]) == {notebook_rules.CHECKED}
+
+
+FURTHER_EXERCISE = """\
+```{code-cell} ipython3
+:tags: [further]
+
+def g(x):
+    ...
+```
+
+```{code-cell} ipython3
+:tags: [further, nbval-check-output]
+
+grade("ratio_clipping.g", g)
+```
+
+"""
+
+
+def test_the_solved_core_path_holds_every_exercise_and_no_other_further_cell():
+    book = notebooks.reads(GOOD.replace("## Asked", FURTHER_EXERCISE + "## Asked"))
+    before = [cell.source for cell in book.cells]
+    solved = {name: FakeExercise(name, f"def {name}(x):\n    ...") for name in "fg"}
+    for name, found in solved.items():
+        found.solution = f"def {name}(x):\n    return x"
+    codes = [cell.source for cell in core_path_solved(book, solved).cells if cell.cell_type == "code"]
+    # As in the core path, and after it what is further; a further cell that asks nothing is left out.
+    assert [code.splitlines()[-1] for code in codes] == [
+        'check("ratio_clipping.one")',
+        'predict("ratio_clipping.p")',
+        "    return x",
+        'grade("ratio_clipping.f", f)',
+        'compare("ratio_clipping.p", 1.0)',
+        "    return x",
+        'grade("ratio_clipping.g", g)',
+    ]
+    assert [cell.source for cell in book.cells] == before
 
 
 def test_notebooks_are_found_by_number_path_and_change(folder):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers import matrix, verdict_on
 
 from pocourse import zeroth_order as zo
 from pocourse.lesson import exercises, museum
@@ -115,7 +116,7 @@ def test_the_tour_has_four_pieces():
 
 @pytest.fixture(scope="module")
 def matrices():
-    return {name: exercises.matrix(task(name).id) for name in PIECES}
+    return {name: matrix(task(name).id) for name in PIECES}
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -132,7 +133,7 @@ def test_which_property_kills_which_wrong_answer(matrices, name):
 def test_every_useless_property_is_recognised_and_told_something_of_its_own(matrices, name):
     ex, told = task(name), matrices[name].said
     for mutant in ex.mutants:
-        verdict = exercises.judge(ex.id, mutant.run)
+        verdict = verdict_on(ex.id, mutant.name)
         assert verdict.state == "wrong" and verdict.slip is mutant
         assert told[mutant.name].endswith((".", "`"))
 

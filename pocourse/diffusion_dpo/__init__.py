@@ -1,5 +1,17 @@
 """Chapter 5, Diffusion-DPO: from comparisons to a denoiser that prefers."""
 
+from pocourse.diffusion_dpo.denoising import (
+    clamped_loss_bounds,
+    denoising_kl,
+    effective_beta,
+    effective_beta_limits,
+    kl_weight,
+    mixture_log_density,
+    mixture_noise,
+    noised,
+    posterior,
+    snr,
+)
 from pocourse.diffusion_dpo.objectives import (
     bradley_terry_loss,
     diffusion_dpo_loss,
@@ -10,14 +22,42 @@ from pocourse.diffusion_dpo.objectives import (
     implicit_accuracy,
     squared_error,
 )
+from pocourse.diffusion_dpo.optima import (
+    accuracy_ceiling,
+    displacement,
+    effective_sample_size,
+    gibbs_value,
+    loss_floor,
+    regularised_reward,
+    tilt_weights,
+    tilted_mixture,
+)
 
 __all__ = [
+    "accuracy_ceiling",
     "bradley_terry_loss",
+    "clamped_loss_bounds",
+    "denoising_kl",
     "diffusion_dpo_loss",
     "diffusion_dpo_margin",
+    "displacement",
     "dpo_loss",
     "dpo_margin",
+    "effective_beta",
+    "effective_beta_limits",
+    "effective_sample_size",
     "gibbs_policy",
+    "gibbs_value",
     "implicit_accuracy",
+    "kl_weight",
+    "loss_floor",
+    "mixture_log_density",
+    "mixture_noise",
+    "noised",
+    "posterior",
+    "regularised_reward",
+    "snr",
     "squared_error",
+    "tilt_weights",
+    "tilted_mixture",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pocourse.diffusion_dpo import explorables as diffusion_dpo
 from pocourse.lesson.explorable import Explorable
 from pocourse.ratio_clipping import explorables as ratio_clipping
 from pocourse.surrogate_variance import explorables as surrogate_variance
@@ -52,6 +53,7 @@ _ALL = (
     Chapter("02_ratio_clipping", ratio_clipping.EXPLORABLES, trained=("scatter",)),
     Chapter("03_surrogate_variance", surrogate_variance.EXPLORABLES),
     Chapter("04_zeroth_order", zeroth_order.EXPLORABLES),
+    Chapter("05_diffusion_dpo", diffusion_dpo.EXPLORABLES),
 )
 CHAPTERS = {chapter.name: chapter for chapter in _ALL}
 IDS = [id for chapter in _ALL for id in chapter.ids]

@@ -15,6 +15,7 @@ import pytest
 from chapters import CHAPTERS, built
 from test_access import assert_moves_by_keyboard
 
+import pocourse.diffusion_dpo.exercises
 import pocourse.ratio_clipping.exercises
 import pocourse.surrogate_variance.exercises
 import pocourse.zeroth_order.exercises  # noqa: F401
@@ -46,6 +47,14 @@ ANSWERS = {
     weights = (values - values.mean(0)) / ((len(values) - 1) * sigma)
     return (weights.unsqueeze(-1) * directions).sum(0)''',
         ("(len(values) - 1)", "len(values)"),
+    ),
+    "diffusion_dpo": (
+        "dpo",
+        '''def pairwise_dpo(logp_chosen, logp_rejected, logp_ref_chosen, logp_ref_rejected, beta=0.1):
+    """One DPO loss per pair."""
+    z = beta * ((logp_chosen - logp_ref_chosen) - (logp_rejected - logp_ref_rejected))
+    return torch.nn.functional.softplus(-z)''',
+        ("softplus(-z)", "softplus(z)"),
     ),
 }
 
