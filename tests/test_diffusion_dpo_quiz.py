@@ -402,7 +402,7 @@ def _():
     return {
         "a": [direct.ALL_PAIRS.shape[1], direct.CHAIN.shape[1]],
         "c": [2, 0.5],
-        "e": [1 / 3, 0, 1, 2, three, round(100 * sigmoid(1.0)), 100],
+        "e": [1 / 3, 0, 1, 2, three, 3, round(100 * (3 * sigmoid(1.0) + sigmoid(-1.0)) / 4), 100],
     }
 
 

@@ -178,6 +178,7 @@ def test_more_seeds_than_references_are_refused(tiny, monkeypatch, tmp_path):
     monkeypatch.setitem(digits.SIZES, "ci", TINY | {"seeds": 9})
     with refused("at most 8 seeds", "got 9", "data/make/denoisers.py"):
         training.train("digits", profile="ci", folder=tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
     with refused("at most 1 seeds", "got 2"):
         digits.reference_of("unet", 2, CPU)
 
@@ -203,9 +204,8 @@ def test_a_grid_keeps_no_pictures_and_says_so(tiny, tmp_path):
     assert record.pictures() == {} and record.methods == list(digits.GRID)
     with refused("a record with pictures", "Take the record of digits or unet"):
         digits.draw_samples(record)
-    for draw in (digits.draw, digits.draw_tilt):
-        _, alt = draw(record)
-        assert all(method in alt for method in digits.GRID)
+    _, alt = digits.draw_tilt(record)
+    assert all(method in words for method in digits.GRID for words in (alt, digits.describe(record)))
     assert digits.table(record).count("\n") == 3 + 16
 
 
@@ -437,7 +437,7 @@ def test_betas_of_ones_own_are_predicted_drawn_and_told(tiny, monkeypatch, tmp_p
     chosen = {
         "mine": digits.Variant(1234.5678, 1e-4),
         "β = 300": digits.Variant(300, 1e-3),
-        "copy": digits.Variant(None, 1),
+        "copy": digits.Variant(None, 1e-3),
     }
     record = training.train("digits", chosen, profile="ci", folder=tmp_path, quiet=True)
     tilt, betas = known_of(record)["tilt"], [1234.5678, 300.0]
@@ -465,8 +465,14 @@ def test_a_run_leaves_a_record(tiny, tmp_path, monkeypatch, name, profile):
     assert saved.methods == list(digits.variants(name)) and list(saved.steps) == [2, 4]
     assert all(x.shape == (2, len(saved.methods), seeds) and np.isfinite(x).all() for x in saved.curves().values())
     assert training.table(saved) == training.table(record)
-    for draw in (digits.draw, digits.draw_tilt, digits.draw_samples):
-        assert draw(saved)[1] == draw(record)[1] and len(draw(record)[1]) > 30
+    if profile == "ci":
+        for draw in (digits.draw, digits.draw_tilt, digits.draw_samples):
+            figure, alt = draw(saved)
+            assert (
+                figure.axes
+                and len(alt) > 30
+                and all(method in alt for method in saved.methods if method != digits.DEAD)
+            )
 
 
 @pytest.mark.parametrize("name", digits.COMPARISONS)
@@ -476,7 +482,7 @@ def test_the_pictures_are_the_samples_that_are_measured(tiny, tmp_path, name):
     last = {"reference": known_of(record)["reward"][0]}
     last |= dict(zip(record.methods, record.curves()["reward"][-1, :, 0], strict=True))
     for method, pictures in record.pictures().items():
-        images = 1 - 2 * pictures.reshape(12, 64) / 255
+        images = 1 - 2 * (pictures.reshape(12, 64) / 255)
         assert hand_ink(images).mean() == pytest.approx(last[method], abs=0.5 / 255 / INK_SD)
     assert len({x.tobytes() for x in record.pictures().values()}) == len(record.methods) + 1
 
@@ -548,9 +554,9 @@ def test_an_interrupted_run_is_saved_with_what_was_finished(tiny, tmp_path, monk
     assert list(saved.pictures()) == ["reference", *record.methods]
     for x in (record, saved):
         assert training.table(x).startswith("*This run was stopped at update 1 of 2: no final numbers.*")
-        for draw in (digits.draw, digits.draw_tilt, digits.draw_samples):
-            figure, alt = draw(x)
-            assert figure.axes and len(alt) >= 30
+    for draw in (digits.draw, digits.draw_tilt, digits.draw_samples):
+        figure, alt = draw(record)
+        assert figure.axes and len(alt) >= 30
 
 
 def test_a_run_without_an_update_breaks_nothing_and_leaves_an_earlier_record(tiny, tmp_path, monkeypatch):
@@ -613,10 +619,8 @@ def test_the_table_holds_the_numbers_by_hand():
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert {len(row) for row in cells} == {9}
     assert cells[2] == ["reference", "0.693", "0.5", "0", "0", "0.25", "", "0.90", "2.20"]
-    assert cells[5] == ["β = 500", "0.300", "0.530", "0.0030", "-0.3000", "3.00 (3.00 to 3.00)", "2.00 to 3.00"] + [
-        "0.73",
-        "2.03",
-    ]
+    by_hand = ["β = 500", "0.300", "0.530", "0.0030", "-0.3000", "3.00", "2.00 to 3.00", "0.73", "2.03"]
+    assert cells[5] == by_hand
     assert cells[3][6] == cells[4][6] == cells[7][6] == cells[8][6] == "" and cells[6][6] == "1.00 to 2.00"
     assert [row[0] for row in cells[3:]] == list(digits.METHODS)
     words = digits.describe(record)
@@ -627,10 +631,13 @@ def test_what_is_no_number_any_more_is_told_and_drawn():
     held = {key: [0.5] * 4 + [math.nan, 0.5] for key in digits.CURVES}
     record = made_up(points=[{}, held])
     row = next(line for line in digits.table(record).splitlines() if line.startswith(f"| {digits.DEAD} |"))
-    assert "none yet" in row and "nan" not in row
+    assert row.count("not finite") == 7 and "nan" not in row and "inf" not in row
     assert f"{digits.DEAD}: loss not finite, accuracy not finite" in digits.describe(record)
-    for draw in (digits.draw, digits.draw_tilt):
-        assert len(draw(record)[1]) >= 30
+    assert digits.draw(record)[1] == digits.describe(record)
+    other = made_up({"a": digits.Variant(100, 1), "b": digits.Variant(500, 1)}, points=[{"reward": [math.nan, 0.5]}])
+    figure, alt = digits.draw_tilt(other)
+    assert "a: not all seeds are finite, and it is not drawn; b: 0.50" in alt
+    assert points(figure.axes[0]) == [(500, 0.5)]
     assert digits.given_away(record) == digits.GIVEN_AWAY["all"]
 
 
@@ -640,7 +647,7 @@ def test_the_dashboard_shows_every_method_once_with_its_band_and_what_is_known(c
     for x, behind in ((record, saved), (saved, None)):
         figure, alt = digits.draw(x, behind=behind)
         assert alt == digits.describe(x) and all(method in alt for method in digits.METHODS)
-        assert [panel.get_title() for panel in figure.axes] == list(digits.PANELS.values())
+        assert [panel.get_title("left") for panel in figure.axes] == list(digits.PANELS.values())
         for panel, key in zip(figure.axes, digits.PANELS, strict=True):
             assert len(panel.collections) == (12 if behind else 6)
             ends = [line.get_ydata()[-1] for line in panel.lines[:6]]
@@ -678,7 +685,7 @@ def test_the_tilt_is_drawn_where_it_is_known_beside_what_was_measured(ci):
         assert area[:, 0].min() == min(enough) > 300 and area[:, 0].max() == max(enough) == max(tilt["beta"])
         low, high = (interquartile_mean(tilt[side][-1]) for side in ("warm", "cool"))
         last = area[area[:, 0] == max(enough), 1]
-        assert (last.min(), last.max()) == pytest.approx((low, high))
+        assert (last.min(), last.max()) == pytest.approx((float(low), float(high)))
         assert digits.DEAD not in alt  # it is not drawn
         for method, value in measured.items():
             assert f"{method}: {value:.2f}" in alt

@@ -17,6 +17,7 @@ CHAPTERS = ["ratio_clipping", "zeroth_order"]
     [
         ("notebooks/02_ratio_clipping.ipynb::Cell 3", "notebooks/02_ratio_clipping.ipynb"),
         ("tests/test_house.py::test_a_layer[a::b]", "tests/test_house.py"),
+        ("tests/test_offline.py::test_a", "tests/test_house.py"),
         ("tests/test_museum.py::test_a", "tests/museum"),
         ("tests/test_museum_pieces.py::test_a[zeroth_order.x]", "tests/museum"),
         ("tests/test_zeroth_order_museum.py::test_a", "tests/museum"),

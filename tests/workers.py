@@ -2,10 +2,12 @@
 
 import re
 
-# A file is a unit, and so are the cells of a notebook. What these files compute and keep, they keep together: the
-# matrices of the museums' tasks, the explorables on a page.
+# A file is a unit, and so are the cells of a notebook. These files stay together: what the tasks of museums and the
+# explorables of pages compute is computed once; and while one test puts a notebook into the checkout for a moment,
+# no other reads all files of it.
 TOGETHER = {
     r"tests/test_(\w+_)?museum(_pieces)?\.py": "tests/museum",
+    r"tests/test_(house|offline)\.py": "tests/test_house.py",
     r"tests/browser/test_(access|explorable_pages)\.py": "tests/browser/explorables",
 }
 # In these, what is done with one notebook is a unit by itself.

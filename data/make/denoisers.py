@@ -157,7 +157,7 @@ def main(folder: Path = TARGET, names: tuple[str, ...] = tuple(MAKE), training: 
                 **{key: value for key, value in settings.items() if key != "seeds"},
                 "loss": "mean squared error of the predicted noise, uniform time steps",
                 "optimizer": "Adam, gradients clipped to norm 1, the learning rate falling along half a cosine",
-                "average": f"running; keeps {settings['average']} of itself, at first (1 + step) / (10 + step)",
+                "averaging": "of parameters, keeping that share of itself at a step; at first (1 + step) / (10 + step)",
             },
             "sampling": {"scheduler": "DDIMScheduler", "num_steps": NUM_STEPS, "eta": 0},
             "quality": quality(denoiser, trained.half().float(), pixels, scheduler),

@@ -243,7 +243,7 @@ def clamped_loss_bounds(*, beta: float, clip_eps: float = 0.1) -> tuple[float, f
         \rho_w - \log \rho_l) \big) \le \log\!\Big( 1 + \Big(\frac{1 + c}{1 - c}\Big)^{\beta} \Big), \qquad
         \rho \in [1 - c,\, 1 + c]
 
-    Both are reached, and beyond the clamp the gradient is zero: it is the clamp, not beta, that keeps the policy near.
+    Both are reached. A ratio beyond the clamp has no gradient, on the wrong side no more than on the right.
 
     Shapes: two numbers, the least and the largest loss, in nats; ``clip_eps`` is c.
     Gradient: none.

@@ -388,8 +388,8 @@ question(
     Choice(
         "an answer that wins most of its comparisons ends above the reference",
         False,
-        "Take three, all 1/3 under the reference, with the rewards 0, 1 and 2 and β = 1. The middle one ends at 0.245 "
-        "(5.9), and beats the worst one in 73 cases of 100.",
+        "Take three, all 1/3 under the reference, with the rewards 0, 1 and 2 and β = 1, and let the middle one meet "
+        "the worst three times as often as the best. It wins 62 of 100 and ends at 0.245 (5.9).",
     ),
     section="3",
 )
@@ -637,7 +637,7 @@ prediction(
     "diffusion_dpo.shared_noise",
     "The reference is a mixture of three Gaussians in the plane, the policy is the same a little tilted. For pairs of "
     "points, margins are estimated from a single draw of a noise level and of noise: the same noise for both points, "
-    "or one for each. How many times as large is the standard deviation with one for each?",
+    "or one for each. By which factor does the standard deviation grow if each point gets a noise of its own?",
     answer=(
         "not at all larger: at most 1.1 times",
         "1.1 to 2 times",

@@ -7,6 +7,9 @@
 ``rollout``     a policy meets a world: a batch [time, seed, env]
 ``on_policy``   the loop: collect, credit, improve; a generator of metrics
 ``black_box``   the loop without gradients: ask, evaluate, tell, step
+``denoisers``   networks that predict noise, a sampler, and shipped weights
+``captioned``   a conditional UNet with the encoder of its captions
+``preference``  the loops for denoisers: pre-training, and pairs against a reference
 ==============  =========================================================================
 """
 

@@ -212,7 +212,7 @@ def _pair_batches(images, condition, streams, alpha_bar, batch_size, pair_noise)
 
 
 def _measured(loss, error, error_ref):
-    """Sums of one step, [metric, row]."""
+    """Of one step, means over its pairs, [metric, row]."""
     chosen, rejected = (e - ref for e, ref in zip(error, error_ref, strict=True))
     accuracy = ((rejected - chosen).sign() + 1) / 2
     return torch.stack([x.mean(1) for x in (loss, accuracy, chosen, rejected)])

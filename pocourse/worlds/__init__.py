@@ -1,13 +1,15 @@
 """Where policies act.
 
-==============  ===================================================================================
-``tabular``     MDPs small enough to enumerate: values, occupancy, performance and its gradient, exact
-``bandit``      one state: exact expectations; the contextual batch; sampling an action
-``cartpole``    Gymnasium's CartPole-v1 as batched tensors
-``breakout``    MinAtar's Breakout as batched tensors
-``landscapes``  functions to be minimised from their values alone
-``digits``      a classifier of 8x8 digits, to be deceived from its answers alone
-==============  ===================================================================================
+===============  ===================================================================================
+``tabular``      MDPs small enough to enumerate: values, occupancy, performance and its gradient, exact
+``bandit``       one state: exact expectations; the contextual batch; sampling an action
+``cartpole``     Gymnasium's CartPole-v1 as batched tensors
+``breakout``     MinAtar's Breakout as batched tensors
+``landscapes``   functions to be minimised from their values alone
+``digits``       a classifier of 8x8 digits, to be deceived from its answers alone
+``preferences``  a reward of digits, comparisons drawn from it, and what samples are judged by
+``shapes``       captioned pictures of one shape, with a reward that can be read off them
+===============  ===================================================================================
 """
 
 from pocourse.worlds.bandit import (

@@ -70,10 +70,9 @@ def _posteriors(chain, ref, over=None, reverse=False):
     "diffusion_dpo.paths_and_images",
     equation="5.14",
     kind="identity",
-    tex=r"\mathrm{KL}\big(p_\theta(x_{0:T})\,\|\,p_{\mathrm{ref}}(x_{0:T})\big)="
-    r"\mathrm{KL}\big(p_\theta(x_0)\,\|\,p_{\mathrm{ref}}(x_0)\big)+\mathbb{E}_{p_\theta(x_0)}\,"
-    r"\mathrm{KL}\big(p_\theta(x_{1:T}\mid x_0)\,\|\,p_{\mathrm{ref}}(x_{1:T}\mid x_0)\big),"
-    r"\qquad\text{so the first is never the smaller}",
+    tex=r"\mathrm{KL}\big(p_\theta(x_{0:T})\,\|\,p_{\mathrm{ref}}\big)=\mathrm{KL}\big(p_\theta(x_0)\,\|\,p_{\mathrm{ref}}"
+    r"\big)+\mathbb{E}_{p_\theta(x_0)}\,\mathrm{KL}\big(p_\theta(x_{1:T}\mid x_0)\,\|\,p_{\mathrm{ref}}\big)\ \ge\ "
+    r"\mathrm{KL}\big(p_\theta(x_0)\,\|\,p_{\mathrm{ref}}\big)",
     source="textbook (the chain rule of the KL divergence), used by Wallace et al. 2024 (Diffusion-DPO, arXiv "
     "2311.12908); Gaussian chains of two steps, the left side step by step",
     draws=30,
@@ -184,7 +183,8 @@ _by_how_wrong = _weighed()
     "diffusion_dpo.gradient_of_the_loss",
     equation="5.16",
     kind="identity",
-    tex=r"\nabla_\theta L=\tfrac12\beta\,\mathrm{sigmoid}(-z)\,\big(\nabla_\theta e_w-\nabla_\theta e_l\big)",
+    tex=r"L=-\log\mathrm{sigmoid}(z),\qquad z=-\tfrac12\beta\,(\Delta_w-\Delta_l),\qquad"
+    r"\nabla_\theta L=\tfrac12\beta\,\mathrm{sigmoid}(-z)\,\big(\nabla_\theta e_w-\nabla_\theta e_l\big)",
     source="ours; fine-tuning on the chosen image less fine-tuning on the rejected one, a pair the more the more "
     "wrongly it is ordered. Linear denoisers, by autograd",
     draws=200,
@@ -484,8 +484,8 @@ def _by_means_alone(model, direction, beta):
     "diffusion_dpo.tilted_mixture",
     equation="5.22",
     kind="identity",
-    tex=r"p(x)\propto\sum_k\pi_k\,\mathcal{N}(m_k,s_k^2I)\,e^{a\cdot x/\beta}:\qquad m_k'=m_k+\frac{s_k^2a}{\beta},"
-    r"\qquad\pi_k'\propto\pi_k\exp\Big(\frac{a\cdot m_k}{\beta}+\frac{s_k^2|a|^2}{2\beta^2}\Big)",
+    tex=r"p(x)\propto\sum_kq_k\,\mathcal{N}(m_k,s_k^2I)\,e^{a\cdot x/\beta}:\qquad m_k'=m_k+\frac{s_k^2a}{\beta},"
+    r"\qquad q_k'\propto q_k\exp\Big(\frac{a\cdot m_k}{\beta}+\frac{s_k^2|a|^2}{2\beta^2}\Big)",
     source="ours (completing the square); in the plane, against the reweighted density, its constant by quadrature",
     draws=5,
     tolerance=1e-9,

@@ -29,7 +29,9 @@ def _pair(draw):
     "diffusion_dpo.loss_at_the_reference",
     equation="5.6",
     kind="identity",
-    tex=r"\pi_\theta=\pi_{\mathrm{ref}}\quad\Longrightarrow\quad z=0,\qquad L=\log2\qquad"
+    tex=r"L=-\log\mathrm{sigmoid}(z),\qquad z=\beta\Big[\log\frac{\pi_\theta(y_w)}{\pi_{\mathrm{ref}}(y_w)}"
+    r"-\log\frac{\pi_\theta(y_l)}{\pi_{\mathrm{ref}}(y_l)}\Big],\qquad"
+    r"\pi_\theta=\pi_{\mathrm{ref}}\ \Longrightarrow\ z=0,\ L=\log2\quad"
     r"\text{for every pair and every }\beta",
     source="follows from the margin of Rafailov et al. 2023 (DPO), which is one of log-ratios",
     draws=300,

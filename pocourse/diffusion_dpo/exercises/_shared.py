@@ -110,7 +110,7 @@ def as_if(loss: float | Tensor) -> str:
 
 
 def margin(loss: float | Tensor) -> float | None:
-    """The z that a loss belongs to, −log(exp ℓ − 1); None where it belongs to none."""
+    """The z that a loss belongs to, −log(exp L − 1); None where it belongs to none."""
     loss = float(loss)
     return -math.log(math.expm1(loss)) if 0 < loss < 700 else None
 
@@ -214,8 +214,8 @@ def one_each(one: str, summed: str = "") -> Callable[[object, tuple], str | None
             )
         if result.dtype != like.dtype:
             return (
-                f"Your function turned {like.dtype} into {result.dtype}. Let constants be plain Python numbers: they "
-                "follow their tensors."
+                f"Your function turned {like.dtype} into {result.dtype}. Let constants be plain Python numbers, "
+                "which follow their tensors, and turn flags into numbers with .to(input) in place of .float()."
             )
         return None
 

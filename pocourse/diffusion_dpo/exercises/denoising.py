@@ -38,7 +38,7 @@ A denoiser cannot tell log π(x). It can be tested: noise the image x with ε, a
 squared error, a sum over the D pixels and channels, takes the place of −log π, for θ and for the reference. With the β
 that published code has, this makes
 
-**ℓ = −log sigmoid(z), with**
+**L = −log sigmoid(z), with**
 
 **z = −β / (2 D) · [ ( ‖ε − ε_θ(w)‖² − ‖ε − ε_ref(w)‖² ) − ( ‖ε − ε_θ(l)‖² − ‖ε − ε_ref(l)‖² ) ]**
 
@@ -55,7 +55,7 @@ Write it. `denoising_dpo(noise, chosen, rejected, ref_chosen, ref_rejected, beta
 - `ref_rejected`, likewise: ε_ref(l);
 - `beta`, a positive number: β
 
-and returns one loss ℓ for each pair: a tensor without the last axis. The constant counts: a β is worth nothing without
+and returns one loss L for each pair: a tensor without the last axis. The constant counts: a β is worth nothing without
 it.
 """,
     stub='''
@@ -64,7 +64,7 @@ def denoising_dpo(noise, chosen, rejected, ref_chosen, ref_rejected, beta=5000.0
     ...
 ''',
     hints=(
-        "Where θ predicts what the reference predicts, what are z and ℓ? Now let θ denoise the chosen image a little "
+        "Where θ predicts what the reference predicts, what are z and L? Now let θ denoise the chosen image a little "
         "better: which sign has the bracket then, and which sign must z have?",
         "Four errors, all made the same way: write one small function of a prediction. A sum over D pixels, divided by "
         "D, is a mean over the last axis, and then D itself appears nowhere in the code. The 2 does not go with it.",
@@ -217,7 +217,7 @@ def _(answer):
             math.log1p(math.exp(-1)),
             f"for {_said(given, 2.0)}",
             "By hand: ‖ε − ε_θ(w)‖² = 0, and the other three are 1 + 1 + 1. So z = −2 / (2 × 3) · [(0 − 3) − (3 − 3)] "
-            f"= 1, and ℓ = log(1 + 1 / e).{belongs(mine)}{suspected(margin(mine), SUSPECTS)}",
+            f"= 1, and L = log(1 + 1 / e).{belongs(mine)}{suspected(margin(mine), SUSPECTS)}",
         )
         if problem:
             return problem
@@ -232,7 +232,7 @@ def _(answer):
         math.log1p(math.exp(-2)),
         f"for {_said(_second(), 8.0)}",
         "By hand: the squared errors of θ are 1 and 4, those of the reference 0 and 1, the chosen image first. So z = "
-        f"−8 / (2 × 4) · [(1 − 0) − (4 − 1)] = 2, and ℓ = log(1 + 1 / e²).{belongs(mine)} θ denoises the winner worse "
+        f"−8 / (2 × 4) · [(1 − 0) − (4 − 1)] = 2, and L = log(1 + 1 / e²).{belongs(mine)} θ denoises the winner worse "
         "than the reference does, and the loser worse still: a pair in the right order.",
     )
 
@@ -276,7 +276,7 @@ def _(answer):
             got, must = pair(chances[index], 1.0)
             return (
                 f"for {_said(tuple(x[index] for x in _pairs()), beta)} your loss is {signed(there[index])}, and with "
-                f"the two images exchanged it is {signed(back[index])}. exp(−ℓ) is the chance that the pair is ordered "
+                f"the two images exchanged it is {signed(back[index])}. exp(−L) is the chance that the pair is ordered "
                 f"this way: the two sum to {got}, and it must be {must}."
             )
     return None
@@ -323,8 +323,8 @@ def _(answer):
             if off(mine, wanted) is not None:
                 got, must = pair(mine, wanted)
                 return (
-                    f"for {_said(given, beta)} your loss ℓ is {signed(loss)}, and its slope in what θ predicts on the "
-                    f"{name} image is {got}. The chance of the wrong order is 1 − exp(−ℓ) = {signed(wrong_order)}, and "
+                    f"for {_said(given, beta)} your loss L is {signed(loss)}, and its slope in what θ predicts on the "
+                    f"{name} image is {got}. The chance of the wrong order is 1 − exp(−L) = {signed(wrong_order)}, and "
                     f"the slope must be that times β / D times {seen}, which is {must} (5.16)."
                 )
     return None

@@ -37,7 +37,7 @@ The best policy on a leash of β carries its reward with it: r(y) is β log( π(
 drops out of every comparison. So take a policy π_θ at its word, read the reward off it, and ask how surprising it is
 that y_w was chosen and y_l rejected:
 
-**ℓ = −log sigmoid(z), with z = β [ log( π_θ(y_w) / π_ref(y_w) ) − log( π_θ(y_l) / π_ref(y_l) ) ]**
+**L = −log sigmoid(z), with z = β [ log( π_θ(y_w) / π_ref(y_w) ) − log( π_θ(y_l) / π_ref(y_l) ) ]**
 
 Write it. `pairwise_dpo(logp_chosen, logp_rejected, logp_ref_chosen, logp_ref_rejected, beta=0.1)` receives
 
@@ -48,7 +48,7 @@ Write it. `pairwise_dpo(logp_chosen, logp_rejected, logp_ref_chosen, logp_ref_re
 - `logp_ref_rejected`, likewise: log π_ref(y_l);
 - `beta`, a positive number: β
 
-and returns a tensor of the same shape and dtype, one loss ℓ for each pair: no mean, which is the caller's business. z
+and returns a tensor of the same shape and dtype, one loss L for each pair: no mean, which is the caller's business. z
 can be −1000. The loss is then 1000, and not infinite.
 """,
     stub='''
@@ -58,7 +58,7 @@ def pairwise_dpo(logp_chosen, logp_rejected, logp_ref_chosen, logp_ref_rejected,
 ''',
     hints=(
         "Two questions, one after the other. How much likelier has θ made each of the two outcomes than it was for the "
-        "reference? And by how much more the chosen one? What are z and ℓ where θ is the reference itself?",
+        "reference? And by how much more the chosen one? What are z and L where θ is the reference itself?",
         "The logarithm of a quotient is a difference of logarithms, and those you have: no `exp` is needed. β belongs "
         "inside of the sigmoid, for it turns a gain in likelihood into a reward. In front of the loss it would be a "
         "step size.",
@@ -217,7 +217,7 @@ def _(answer):
             got, must = pair(chances[index], 1.0)
             return (
                 f"for {_said(_pairs(), beta)[index]}, your loss is {signed(there[index])}, and with the two outcomes "
-                f"exchanged it is {signed(back[index])}. exp(−ℓ) is the chance that the pair is ordered this way: the "
+                f"exchanged it is {signed(back[index])}. exp(−L) is the chance that the pair is ordered this way: the "
                 f"two sum to {got}, and it must be {must}. Exchanged, z turns its sign and nothing else (5.7)."
             )
     return None
@@ -297,8 +297,8 @@ def _(answer):
             if (index := off(mine, wanted)) is not None:
                 got, must = pair(mine[index], wanted[index])
                 return (
-                    f"for {_said(_pairs(), beta)[index]}, your loss ℓ is {signed(losses[index])}, and its slope in log "
-                    f"π_θ of the {name} outcome is {got}. The chance of the wrong order is 1 − exp(−ℓ) = "
+                    f"for {_said(_pairs(), beta)[index]}, your loss L is {signed(losses[index])}, and its slope in log "
+                    f"π_θ of the {name} outcome is {got}. The chance of the wrong order is 1 − exp(−L) = "
                     f"{signed(wrong_order[index])}, and with it the slope must be {must} (5.8)."
                 )
     return None

@@ -444,6 +444,9 @@ def draw_tilt(record: PreferenceRecord | SavedRecord):
                 continue
             beta, rewards = beta_of(record, method), last[0, index]
             value, (bottom, top) = float(interquartile_mean(rewards)), map(float, bootstrap_band(rewards))
+            if not np.isfinite(rewards).all():
+                parts.append(f"{method}: not all seeds are finite, and it is not drawn")
+                continue
             between = predicted(record, method)
             parts.append(f"{method}: {value:.2f}")
             if between is not None:
@@ -484,10 +487,13 @@ def draw_samples(record: PreferenceRecord | SavedRecord):
         figure, axes = figures.panels(1, height=0.55 * len(pictures) + 0.3)
         panel = axes[0][0]
         rows = [np.concatenate([np.pad(p, 1, constant_values=255) for p in x], axis=1) for x in pictures.values()]
+        high, wide = rows[0].shape
         panel.imshow(np.concatenate(rows), cmap="gray", vmin=0, vmax=255)
-        high = rows[0].shape[0]
-        panel.set_yticks([high * (i + 0.5) for i in range(len(rows))], list(pictures), fontsize=8)
+        panel.set_xlim(-0.3 * wide, wide)  # room for the names inside of the panel
+        for i, name in enumerate(pictures):
+            panel.text(-2, high * (i + 0.5), name, ha="right", va="center", fontsize=9)
         panel.set_xticks([])
+        panel.set_yticks([])
         panel.grid(False)
         for side in panel.spines.values():
             side.set_visible(False)
@@ -583,6 +589,6 @@ def cost_rows(profile: str) -> list[str]:
 
 def _said(statistics, digits):
     if statistics["iqm"] is None:
-        return "none yet"
+        return "not finite"
     low, high = ("∞" if end is None else f"{end:.{digits}f}" for end in statistics["band"])
     return f"{statistics['iqm']:.{digits}f} ({low} to {high})" if low != high else f"{statistics['iqm']:.{digits}f}"

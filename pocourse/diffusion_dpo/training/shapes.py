@@ -700,9 +700,11 @@ def draw_world(*, seed: int = 0):
     captions = shapes.decode_captions(drawn.captions)
     rewards = shapes.exact_reward(drawn.images, drawn.captions).tolist()
     with figures.style():
-        figure, axes = _grid({"drawn": _bytes(_pictured(drawn.images))}, captions)
-        for panel, reward in zip(axes[0], rewards, strict=True):
-            panel.set_xlabel(f"{reward:.1f}", fontsize=8)
+        figure, axes = figures.panels(PICTURES // 2, 2, height=1.75)
+        for panel, image, text, reward in zip(axes.flat, drawn.images, captions, rewards, strict=True):
+            _show(panel, _bytes(_pictured(image)))
+            panel.set_title(text.removeprefix("a "), fontsize=8, fontweight="normal", loc="center", pad=4)
+            panel.set_xlabel(f"{reward:.1f}", fontsize=9)
         listed = ", ".join(f"{text} {reward:.1f}" for text, reward in zip(captions, rewards, strict=True))
         return figure, f"Twelve small pictures of one shape each on grey, with captions and rewards: {listed}."
 
@@ -725,7 +727,7 @@ def draw_samples(record: PreferenceRecord | SavedRecord):
         f"their mean reward: {', '.join(f'{name} {value:.2f}' for name, value in rewards.items())}."
     )
     with figures.style():
-        return _grid(rows, captions)[0], alt
+        return _grid(rows, captions), alt
 
 
 def _grid(rows, captions):
@@ -733,14 +735,18 @@ def _grid(rows, captions):
     figure, axes = figures.panels(len(captions), len(rows), height=0.95)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         for panel, image in zip(row, images, strict=True):
-            panel.imshow(image, interpolation="nearest")
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.grid(False)
+            _show(panel, image)
         row[0].set_ylabel(name, fontsize=9)
     for panel, caption in zip(axes[0], captions, strict=True):
         panel.set_title("\n".join(caption.split()[1:]), fontsize=7, fontweight="normal", loc="center", pad=4)
-    return figure, axes
+    return figure
+
+
+def _show(panel, image):
+    panel.imshow(image, interpolation="nearest")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.grid(False)
 
 
 def _bytes(pictures):
