@@ -231,7 +231,7 @@ MACROS = set(
     """alpha arg bar begin beta Big big bigg cases cdot chi clip Delta delta dots ell end epsilon eta exp frac gamma ge
     geq hat in infty int kappa lambda langle le left leq log Longrightarrow mathbb mathcal mathrm max mid min mu
     nabla ne nu Omega operatorname partial Phi pi pm propto qquad quad rangle rho right sigma sim sqrt sum sup
-    text tfrac theta tilde to top xi""".split()
+    text tfrac theta to top xi""".split()
 )
 
 

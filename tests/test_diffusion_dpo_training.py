@@ -283,6 +283,33 @@ def test_the_pairs_are_samples_of_the_reference_and_its_error_is_the_winners(ci)
     assert abs(far) < 4 * math.sqrt(2) * errors.std() / math.sqrt(errors.size)
 
 
+def test_the_error_of_the_reference_is_that_on_winners_not_on_losers(monkeypatch):
+    """Images are all 0.5 or all -0.5, and the brighter one always wins; the noise predicted is x_t + 1."""
+    from diffusers import DDPMScheduler
+
+    class PlusOne:
+        def __call__(self, parameters, xt, timestep, condition=None):
+            return xt + 1
+
+    def sampled(denoiser, parameters, noise, *others, **settings):
+        return noise[..., :1].sign().expand_as(noise) / 2
+
+    monkeypatch.setattr(digits, "ddim_sample", sampled)
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    settings = digits.configuration("digits", "ci") | {"pairs": 800, "reference_images": 8}
+    pairs, _, known = digits.drawn(PlusOne(), torch.zeros(2, 1), scheduler, SeedStreams([0, 1]), settings)
+    kept = scheduler.alphas_cumprod.double()
+    # (noise - x_t - 1)² at a time step is (1 - sqrt(1 - kept))² in the mean, and (sqrt(kept) x_0 + 1)² on top of it.
+    own = {x0: (1 - (1 - kept).sqrt()) ** 2 + (kept.sqrt() * x0 + 1) ** 2 for x0 in (0.5, -0.5)}
+    for seed in range(2):
+        for images, right in ((pairs.chosen, True), (pairs.rejected, False)):
+            bright = float((images[seed, :, 0] > 0).double().mean())
+            mean = bright * own[0.5].mean() + (1 - bright) * own[-0.5].mean()
+            square = bright * (own[0.5] ** 2).mean() + (1 - bright) * (own[-0.5] ** 2).mean()
+            noise = math.sqrt((square - mean**2 + 0.2) / 800)  # 0.2: more than the pixels' own noise adds
+            assert (abs(known["error"][seed] - mean) < 4 * noise) == right
+
+
 def hand_errors(seen, seed=12):
     """The reference's errors on the winners, each at a time step and with noise of its own, [seed, pair]."""
     from diffusers import DDPMScheduler
@@ -667,6 +694,7 @@ def test_a_single_run_is_drawn_as_thin_lines_and_called_so():
     record = made_up(digits.UNET_METHODS, seeds=1, points=[{}, {"loss": [0.6, 0.4]}])
     figure, alt = digits.draw(record)
     assert "thin lines of a single run" in alt and "8 seeds" not in alt
+    assert "logarithmic, 1 seed;" in digits.draw_tilt(record)[1]
     assert not any(panel.collections for panel in figure.axes)
     assert [line.get_linewidth() for line in figure.axes[0].lines[:2]] == [1, 1]
     assert [line.get_ydata()[-1] for line in figure.axes[0].lines[:2]] == pytest.approx([0.6, 0.4])
@@ -706,7 +734,7 @@ def test_the_samples_stand_in_rows_of_the_same_noise(ci):
         figure, alt = digits.draw_samples(x)
         shown = figure.axes[0].images[0].get_array()
         assert shown.shape == (7 * 10, 12 * 10)
-        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        labels = [text.get_text() for text in figure.axes[0].texts]
         assert labels == ["reference", *digits.METHODS] and ", ".join(labels) in alt
         for row, label in enumerate(labels):
             for column in (0, 11):

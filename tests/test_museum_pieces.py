@@ -18,7 +18,8 @@ PROJECT = r"`([\w-]+)/[\w-]+`"  # owner and name
 NAMED_WITHOUT_OWNER = ("`rlhf-book`", "`sdpo`", "`AdaSmooth`", "`ZoVH`")  # their owners are persons
 NAMED_WITHOUT_OWNER += ("`Taming-Stable-Diffusion-with-Human-Ranking-Feedback`",)
 ORGANISATIONS = {
-    "AI-Hypercomputer", "NVIDIA-NeMo", "PKU-Alignment", "huggingface", "st-tech", "tensorforce", "udlbook", "yandexdataschool",
+    "AI-Hypercomputer", "NVIDIA-NeMo", "PKU-Alignment", "huggingface", "st-tech", "tensorforce", "udlbook",
+    "yandexdataschool",
 }  # fmt: skip
 every = pytest.mark.parametrize("id", PIECES)
 

@@ -187,13 +187,13 @@ def displacement(
 ) -> Float[Tensor, "*batch outcome"]:
     r"""How a small gradient step on one pair's DPO loss moves every log-probability, if the logits are linear.
 
-    .. math:: \log \pi(y) = x_y \cdot \theta - \log \sum_{y'} e^{x_{y'} \cdot \theta}: \qquad
-        \frac{d \log \pi(y)}{dc} = (x_y - \mathbb{E}_\pi x) \cdot (x_w - x_l),
-        \qquad c = \eta\, \beta\, \mathrm{sigmoid}(-z)
+    .. math:: \frac{d \log \pi(y)}{dc} = (x_y - \mathbb{E}_\pi x) \cdot (x_w - x_l), \qquad
+        c = \eta\, \beta\, \mathrm{sigmoid}(-z), \qquad \pi(y) \propto e^{x_y \cdot \theta}
 
-    Per unit of c, where eta is the step size and z the margin. The winner's entry exceeds the loser's by
-    :math:`|x_w - x_l|^2`: the margin grows. But the winner's own is negative where the mean feature lies further along
-    x_w - x_l than the winner does. For tabular logits (x_y the unit vectors) it is 1 - pi(w) + pi(l), never negative.
+    Per unit of c, where eta is the step size and z the margin. The winner's entry exceeds the loser's by the squared
+    distance of their features: the margin grows. But the winner's own is negative where the mean feature lies further
+    along x_w - x_l than the winner does. For tabular logits (x_y the unit vectors) it is 1 - pi(w) + pi(l), never
+    negative.
 
     Shapes: features [\*batch, outcome, dim], policy (probabilities) [\*batch, outcome], chosen and rejected (indices of
     outcomes) [\*batch] -> [\*batch, outcome].

@@ -137,9 +137,9 @@ class UNetDenoiser:
     """Any torch module as a denoiser, one row after the other; by default one of diffusers' UNets.
 
     A row holds those parameters of ``module`` that require a gradient; the rest (a frozen base under adapters) and
-    the buffers are the module's own, shared by all rows, on the device on which it is. ``forward(module, xt, timestep, condition)`` says how it is
-    called on [sample, ...]; whatever else a network needs, such as a look-up of captions or autocast, goes there.
-    The module is put into evaluation mode: dropout would keep theta from agreeing with its reference.
+    the buffers are the module's own, shared by all rows and left on its device.
+    ``forward(module, xt, timestep, condition)`` says how it is called on [sample, ...]; whatever else a network needs,
+    such as a look-up of captions or autocast, goes there. The module is put into evaluation mode: dropout would keep theta from agreeing with its reference.
     """
 
     def __init__(self, module: torch.nn.Module, forward: Forward = call_unet):

@@ -83,9 +83,9 @@ def _roots_forgotten(x0, xt, now, before):
     "diffusion_dpo.forward_posterior",
     equation="5.12",
     kind="identity",
-    tex=r"q(x_{t-1}\mid x_t,x_0)=\mathcal{N}\big(\tilde\mu_t,\tilde\beta_tI\big),\qquad\tilde\mu_t="
+    tex=r"q(x_{t-1}\mid x_t,x_0)=\mathcal{N}\big(\mu_t,\sigma_t^2I\big),\qquad\mu_t="
     r"\frac{\sqrt{\bar\alpha_{t-1}}\,(1-\alpha_t)\,x_0+\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})\,x_t}{1-\bar\alpha_t},\qquad"
-    r"\tilde\beta_t=\frac{(1-\bar\alpha_{t-1})(1-\alpha_t)}{1-\bar\alpha_t}",
+    r"\sigma_t^2=\frac{(1-\bar\alpha_{t-1})(1-\alpha_t)}{1-\bar\alpha_t}",
     source="Ho et al. 2020 (DDPM, arXiv 2006.11239); by Bayes' rule its density times q(x_t | x_0) is that of the two "
     "steps x_0, x_(t-1), x_t",
     draws=300,

@@ -71,8 +71,8 @@ def _posteriors(chain, ref, over=None, reverse=False):
     equation="5.14",
     kind="identity",
     tex=r"\mathrm{KL}\big(p_\theta(x_{0:T})\,\|\,p_{\mathrm{ref}}\big)=\mathrm{KL}\big(p_\theta(x_0)\,\|\,p_{\mathrm{ref}}"
-    r"\big)+\mathbb{E}_{p_\theta(x_0)}\,\mathrm{KL}\big(p_\theta(x_{1:T}\mid x_0)\,\|\,p_{\mathrm{ref}}\big)\ \ge\ "
-    r"\mathrm{KL}\big(p_\theta(x_0)\,\|\,p_{\mathrm{ref}}\big)",
+    r"\big)+\mathbb{E}\,\mathrm{KL}\big(p_\theta(x_{1:T}\mid x_0)\,\|\,p_{\mathrm{ref}}\big),"
+    r"\qquad\text{and no term is negative}",
     source="textbook (the chain rule of the KL divergence), used by Wallace et al. 2024 (Diffusion-DPO, arXiv "
     "2311.12908); Gaussian chains of two steps, the left side step by step",
     draws=30,

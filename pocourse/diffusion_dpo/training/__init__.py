@@ -58,7 +58,7 @@ def recorded(name: str, profile: str = "cpu") -> SavedRecord | None:
 def table(record: PreferenceRecord | SavedRecord) -> str:
     """The outcome as a Markdown table."""
     known = record.json if isinstance(record, SavedRecord) else record.to_json()
-    return (shapes if known["name"] == shapes.NAME else digits).table(record)
+    return (shapes if known["name"].startswith(shapes.NAME) else digits).table(record)
 
 
 def cost_card(profile: str = "auto") -> str:

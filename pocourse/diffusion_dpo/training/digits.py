@@ -460,13 +460,13 @@ def draw_tilt(record: PreferenceRecord | SavedRecord):
             else:
                 around = [[value - bottom], [top - value]]
                 panel.errorbar([beta], [value], around, fmt="o", capsize=4, color=color, markersize=6)
-        start = float(np.mean(known["reward"]))
+        start, seeds = float(np.mean(known["reward"])), len(record.seeds)
         figures.limit_line(panel, start, "reference", at=0.03)
         panel.set_xscale("log")
         panel.set_xlabel("β of the loss")
         panel.set_ylabel("mean reward of samples")
         alt = (
-            f"Mean reward of samples against beta, logarithmic, {len(record.seeds)} seeds; the reference has "
+            f"Mean reward of samples against beta, logarithmic, {seeds} seed{'s' * (seeds > 1)}; the reference has "
             f"{start:.2f}. Measured: {'; '.join(parts) or 'nothing yet'}. A pale area is what the closed form predicts "
             "where reweighting can tell."
         )

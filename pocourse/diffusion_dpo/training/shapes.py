@@ -77,9 +77,9 @@ SIZES: dict[str, dict] = {
         "network": {"widths": [64, 128, 256], "layers": 1, "patch": 2, "encoder_width": 128},
         "pretraining": {"images": 65_536, "steps": 1200, "batch": 512, "rate": 6e-4, "average": 0.995, "every": 40},
         "pairs": 8192,
-        "steps": 600,
+        "steps": 800,
         "batch": 256,
-        "every": 60,
+        "every": 80,
         "learning_rate": 1e-5,
         "betas": [1.0],
         "shown": 256,
@@ -693,7 +693,7 @@ def _entries(record):
     return lines, [*record.methods, "Gibbs tilts of the reference"]
 
 
-def draw_world(*, seed: int = 0):
+def draw_world(*, seed: int = 3):
     """Twelve pictures as they are drawn to pre-train on, with captions and rewards. Returns (figure, alt text)."""
     uniform = torch.rand(PICTURES, 6, generator=torch.Generator().manual_seed(seed))
     drawn = shapes.draw_shapes(uniform)
