@@ -139,7 +139,8 @@ class UNetDenoiser:
     A row holds those parameters of ``module`` that require a gradient; the rest (a frozen base under adapters) and
     the buffers are the module's own, shared by all rows and left on its device.
     ``forward(module, xt, timestep, condition)`` says how it is called on [sample, ...]; whatever else a network needs,
-    such as a look-up of captions or autocast, goes there. The module is put into evaluation mode: dropout would keep theta from agreeing with its reference.
+    such as a look-up of captions or autocast, goes there. The module is put into evaluation mode: dropout would keep
+    theta from agreeing with its reference.
     """
 
     def __init__(self, module: torch.nn.Module, forward: Forward = call_unet):
