@@ -199,7 +199,8 @@ def test_weights_that_are_missing_or_damaged_say_what_to_run(tiny, monkeypatch, 
     assert not runs.exists()
 
 
-def test_a_grid_keeps_no_pictures_and_says_so(tiny, tmp_path):
+def test_a_grid_keeps_no_pictures_and_says_so(tiny, monkeypatch, tmp_path):
+    monkeypatch.setitem(digits.SIZES, "ci", TINY | {"seeds": 2})
     record = training.train("digits-grid", profile="ci", folder=tmp_path, quiet=True)
     assert record.pictures() == {} and record.methods == list(digits.GRID)
     with refused("a record with pictures", "Take the record of digits or unet"):
@@ -783,19 +784,12 @@ def test_the_cost_card_tells_sizes_and_does_not_invent_measurements(monkeypatch,
 
 @pytest.fixture(scope="module")
 def shipped():
-    record = training.recorded("digits")
-    if record is None:
-        pytest.skip(
-            "data/runs/diffusion_dpo/digits-cpu.json is not recorded yet: pocourse run 05 --profile cpu --record"
-        )
-    return record
+    return training.recorded("digits")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_shipped_runs_have_the_settings_of_today(name):
     record = training.recorded(name)
-    if record is None:
-        pytest.skip(f"data/runs/diffusion_dpo/{name}-cpu.json is not recorded yet: pocourse run 05 --record")
     assert record.json["status"] == "finished"
     now = json.loads(json.dumps(digits.configuration(name, "cpu")))
     assert record.json["configuration"] | {"reference": 0} == now | {"reference": 0}

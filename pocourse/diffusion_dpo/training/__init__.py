@@ -35,6 +35,7 @@ def train(
     Raises: ValueError for names that do not exist, variants where there is no choice, the profile gpu where torch
     finds no card, shipped weights that are missing or damaged.
     """
+    _judge(name)
     if name != shapes.NAME:
         return digits.train(name, chosen, profile=profile, folder=folder, made_by=made_by, quiet=quiet)
     if chosen is not None:
@@ -47,6 +48,7 @@ def configuration(name: str, profile: str) -> dict:
 
     Raises: ValueError for a comparison or a profile that does not exist.
     """
+    _judge(name)
     return shapes.configuration(profile) if name == shapes.NAME else digits.configuration(name, profile)
 
 
@@ -71,3 +73,9 @@ def cost_card(profile: str = "auto") -> str:
         + "\nOther sizes: set `POCOURSE_PROFILE` to `ci` (seconds), `cpu` or `gpu` (longer, more pairs and samples) "
         "before starting the kernel.\n"
     )
+
+
+def _judge(name):
+    known = [*COMPARISONS, *RECORDED_ONLY]
+    if name not in known:
+        raise ValueError(f"expected a comparison among {', '.join(known)}; got {name!r}. Choose one of them.")
