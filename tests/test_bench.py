@@ -432,6 +432,7 @@ def test_picture_table_and_words_follow_the_line(shown):
     assert float(row[1]) == pytest.approx(float(expected), abs=2e-6 + 1e-5 * float(expected))
 
 
+@pytest.mark.slow
 def test_presets_fill_the_line_and_ones_own_comes_back(shown):
     bench.live()
     _, choice, field, _ = live(shown)

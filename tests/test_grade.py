@@ -125,6 +125,7 @@ def test_what_cannot_be_meant_is_refused(home, arguments, said):
     assert done.exit_code == 2 and said in done.stderr and done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_matrix_of_the_chapter_is_complete_and_shown(home):
     done = grade("--matrix", "ratio_clipping")
     assert done.exit_code == 0, done.output

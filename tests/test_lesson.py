@@ -764,6 +764,7 @@ record = follow(stream(), make_record(num_updates=6), Path({folder!r}), draw=dra
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "status", "updates"), [(99, "finished", 6), (2, "interrupted", 3)])
 def test_a_notebook_shows_one_progress_and_one_figure_and_updates_both(tmp_path, stop, status, updates):
     code = CELL.format(tests=str(Path(__file__).parent), folder=str(tmp_path), stop=stop)

@@ -119,6 +119,7 @@ def test_no_suspect_can_be_told_from_another_by_what_is_written_on_it(id):
     assert len(looks) == 1 and "__wrapped__" not in vars(codes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", TASKS)
 def test_a_list_of_names_or_of_functions_catches_nothing(id, monkeypatch):
     with monkeypatch.context() as without:
@@ -330,6 +331,7 @@ def another_gradient_than_that_of_k1(penalty):
     return not torch.allclose(torch.autograd.grad(value, logp)[0], numbers(1, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "run", "phrase"), OUTSIDE)
 def test_a_useless_property_from_outside_hears_what_escapes_it(name, run, phrase):
     verdict = exercises.judge(piece(name).exercise, run)

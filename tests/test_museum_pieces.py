@@ -123,6 +123,7 @@ def test_the_solution_catches_the_mistake_and_clears_the_right_code(id):
     assert catch(museum.find(id).right) is True and catch(museum.find(id).wrong.run) is False
 
 
+@pytest.mark.slow
 @every
 def test_every_useless_property_dies_every_right_one_lives_and_none_is_idle(id):
     ex = task(id)
@@ -132,6 +133,7 @@ def test_every_useless_property_dies_every_right_one_lives_and_none_is_idle(id):
     assert exercises.judge(ex.id, exercises.solved(ex)).right
 
 
+@pytest.mark.slow
 @every
 def test_every_useless_property_is_told_something_of_its_own(id):
     for mutant in task(id).mutants:
@@ -142,6 +144,7 @@ def test_every_useless_property_is_told_something_of_its_own(id):
         assert matrix(id).said[mutant.name].endswith((".", "`"))
 
 
+@pytest.mark.slow
 @every
 def test_what_judges_all_probes_rightly_is_taken_for_no_slip(id):
     ex = task(id)

@@ -124,6 +124,7 @@ def test_which_property_kills_which_wrong_answer(matrices, name):
     assert marks == KILLS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIECES)
 def test_every_useless_property_is_recognised_and_told_something_of_its_own(matrices, name):
     ex, told = task(name), matrices[name].said

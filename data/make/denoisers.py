@@ -1,9 +1,9 @@
 """Make data/denoisers/: denoisers of scikit-learn's 8x8 digits, the references of chapter 5.
 
-Run by `make data`; MINUTES on one thread. `python data/make/denoisers.py digits_unet` makes one of them. A perceptron
-is trained eight times, with seeds 0 to 7, side by side; a small UNet once. On one machine with the same versions it
-writes the same bytes every time. Elsewhere rounding sends each training another way, to weights that are others and as
-good.
+Run by `make data`; about ten minutes on one thread. `python data/make/denoisers.py digits_unet` makes one of them. A
+perceptron is trained eight times, with seeds 0 to 7, side by side; a small UNet once. On one machine with the same
+versions it writes the same bytes every time. Elsewhere rounding sends each training another way, to weights that are
+others and as good.
 """
 
 import platform

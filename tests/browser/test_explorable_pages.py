@@ -12,7 +12,7 @@ from pocourse.lesson import explorable
 from pocourse.lesson.explorable import Control, Curve, Explorable, Panel, Readout, compute, frame
 from pocourse.lesson.figures import LINES
 
-FLOOR = 20  # frames per second while the slider is dragged
+FLOOR = 10  # frames per second while the slider is dragged; two workers and their servers share the cores
 X = np.linspace(-1, 1, 9)
 
 
